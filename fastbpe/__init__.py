@@ -1,0 +1,71 @@
+"""Byte-level BPE: exact, fast in every script, small enough to read.
+
+>>> import fastbpe
+>>> tok = fastbpe.get_encoding("gpt2")
+>>> tok.encode("hello world")
+[31373, 995]
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from fastbpe.core import BACKEND
+from fastbpe.counts import PretokenCounts
+from fastbpe.errors import (
+    Error,
+    LimitError,
+    PatternError,
+    PatternTimeout,
+    PretokenTooLongError,
+    SpecialTokenError,
+    TokenIdError,
+    TokenIdRangeError,
+    TrainingError,
+    UnsupportedError,
+    VocabularyError,
+)
+from fastbpe.pattern.named import PATTERNS as patterns
+from fastbpe.spec import AddedToken, Split, TokenizerSpec
+from fastbpe.tokenizer import Tokenizer, encoding_for_model, get_encoding, list_encoding_names, load
+from fastbpe.training import count_pretokens, train, train_from_counts, train_from_iterator
+
+try:
+    __version__ = version("fastbpe-cython")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "AddedToken",
+    "Error",
+    "LimitError",
+    "PatternError",
+    "PatternTimeout",
+    "PretokenCounts",
+    "PretokenTooLongError",
+    "SpecialTokenError",
+    "Split",
+    "TokenIdError",
+    "TokenIdRangeError",
+    "Tokenizer",
+    "TokenizerSpec",
+    "TrainingError",
+    "UnsupportedError",
+    "VocabularyError",
+    "__version__",
+    "backend",
+    "count_pretokens",
+    "encoding_for_model",
+    "get_encoding",
+    "list_encoding_names",
+    "load",
+    "patterns",
+    "train",
+    "train_from_counts",
+    "train_from_iterator",
+]
+
+
+def backend() -> str:
+    """Return "native" or "python": which twin of the core runs (`FASTBPE_BACKEND` decides)."""
+    return BACKEND

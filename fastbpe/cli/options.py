@@ -1,0 +1,95 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+import fastbpe
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def named_ids(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
+    """Parse NAME=ID options; the name may hold `=` itself."""
+    ids = {}
+    for value in values:
+        name, _, number = value.rpartition("=")
+        if not (name and number.isdecimal()):
+            raise click.BadParameter(f"{value!r} is not NAME=ID, such as '<|endoftext|>=50256'")
+        ids[name] = int(number)
+    return ids
+
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output file.")
+threads_option = click.option(
+    "-T", "--threads", type=click.IntRange(1, 1024), help="Threads to use; default: one for each processor."
+)
+separator_option = click.option(
+    "--separator",
+    default="<|endoftext|>",
+    show_default=True,
+    metavar="TEXT",
+    help="Text between two documents of a file, part of neither; '' makes each file one document.",
+)
+
+
+def debug_option(command: Command) -> Command:
+    # Read from the arguments by app.run, which must know it even when the command line cannot be parsed.
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")(command)
+
+
+def tokenizer_options(declaration: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Declare a tokenizer (`-t TOK` or an argument TOK) and hand it to the command as `tokenizer`."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def with_tokenizer(
+            *args: Any, source: str, pattern: str | None, specials: dict[str, int], **kwargs: Any
+        ) -> Any:
+            tokenizer = load_tokenizer(source, kwargs.pop("from_format", None), pattern, specials)
+            return command(*args, tokenizer=tokenizer, **kwargs)
+
+        special = click.option(
+            "--special",
+            "specials",
+            callback=named_ids,
+            multiple=True,
+            metavar="NAME=ID",
+            help="A special token of a file that holds none; may be repeated.",
+        )
+        pattern = click.option(
+            "--pattern", metavar="NAME|REGEX", help="How to split text, for a file that does not say (.tiktoken)."
+        )
+        return declaration(pattern(special(with_tokenizer)))  # type: ignore[arg-type]
+
+    return decorate
+
+
+t_option: Callable[[Command], Command] = click.option(
+    "-t", "--tokenizer", "source", required=True, metavar="TOK", help="A bundled name, a model's name, or a file."
+)
+tok_argument: Callable[[Command], Command] = click.argument("source", metavar="TOK")
+
+
+def load_tokenizer(
+    source: str, from_format: str | None, pattern: str | None, specials: dict[str, int]
+) -> fastbpe.Tokenizer:
+    """Return the tokenizer a user names: a bundled encoding first, then a file, then a model."""
+    about_file = from_format or pattern or specials
+    if source in fastbpe.list_encoding_names() and not about_file:
+        return fastbpe.get_encoding(source)
+    if os.path.exists(source) or about_file or os.sep in source:
+        return fastbpe.load(source, format=from_format, pattern=pattern, special_tokens=specials or None)
+    try:
+        return fastbpe.encoding_for_model(source)
+    except (KeyError, ValueError):
+        names = ", ".join(fastbpe.list_encoding_names())
+        raise click.BadParameter(
+            f"{source!r} is no file, no model and no bundled encoding ({names})", param_hint="TOK"
+        ) from None

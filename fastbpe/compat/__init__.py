@@ -1,0 +1,1 @@
+"""Other projects' interfaces over fastbpe: thin, and never imported by the rest."""

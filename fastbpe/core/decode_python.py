@@ -1,0 +1,29 @@
+"""Ids to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbpe.errors import TokenIdError
+
+
+class Decoder:
+    """Joins the bytes of tokens.  Immutable; safe in threads."""
+
+    def __init__(self, tokens: Mapping[int, bytes]) -> None:
+        self._tokens = dict(tokens)
+
+    def decode(self, ids: NDArray[np.uint32]) -> bytes:
+        """Return the bytes of `ids`, uint32 [n].
+
+        Raises:
+            TokenIdError: an id that no token has; it names the first and its index.
+        """
+        try:
+            return b"".join([self._tokens[number] for number in ids.tolist()])
+        except KeyError:
+            at, number = next((i, n) for i, n in enumerate(ids.tolist()) if n not in self._tokens)
+            raise TokenIdError(f"ids must be ids of the vocabulary, got {number} at index {at}") from None

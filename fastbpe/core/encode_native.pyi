@@ -1,0 +1,27 @@
+"""Native twin of encode_python."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbpe.core.merge_native import Merger
+
+class Encoder:
+    splitter: Any
+    merger: Merger
+    def __init__(self, splitter: Any, merger: Merger) -> None: ...
+    def encode(
+        self, data: bytes, cuts: NDArray[np.int64] | None = None, check: Callable[[], object] | None = None
+    ) -> NDArray[np.uint32]: ...
+
+class EncodeStream:
+    def __init__(self, encoder: Encoder) -> None: ...
+    @property
+    def held(self) -> int: ...
+    def push(self, data: bytes) -> NDArray[np.uint32]: ...
+    def finish(self) -> NDArray[np.uint32]: ...
+    def raw(self, data: bytes) -> NDArray[np.uint32]: ...
+
+class Scratch: ...

@@ -1,0 +1,80 @@
+"""Text to ids: pretokens from the splitter, each looked up or merged.
+
+A text may be cut: by special tokens, which are ids already, and by raw pieces (bytes that are not UTF-8), each of which
+is one pretoken.  The text between two cuts is a text of its own to the split pattern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbpe.core.merge_python import Merger
+
+RAW = -1  # a cut with this number is a raw piece
+
+
+class Encoder:
+    """Encodes whole texts and opens streams.  Safe in threads."""
+
+    def __init__(self, splitter: Any, merger: Merger) -> None:
+        self.splitter = splitter
+        self.merger = merger
+
+    def encode(
+        self, data: bytes, cuts: NDArray[np.int64] | None = None, check: Callable[[], object] | None = None
+    ) -> NDArray[np.uint32]:
+        """Return the ids of a text, uint32 [n].
+
+        Args:
+            data: the text; valid UTF-8 but for its raw pieces.
+            cuts: int64 [m, 3] rows of (start, end, id or RAW), in order, not overlapping.
+            check: called now and then in a long call; what it raises ends the call.
+        """
+        stream = EncodeStream(self)
+        ids: list[int] = []
+        position = 0
+        for start, end, number in [] if cuts is None else cuts.tolist():
+            if check is not None:
+                check()
+            ids += stream.encode_whole(data[position:start])
+            ids += self.merger.merge(data[start:end]) if number == RAW else [number]
+            position = end
+        ids += stream.encode_whole(data[position:])
+        return np.array(ids, dtype=np.uint32)
+
+
+class EncodeStream:
+    """The ids of a text that arrives in parts.  For one thread."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._splits = encoder.splitter.stream()
+        self._merge = encoder.merger.merge
+
+    @property
+    def held(self) -> int:
+        """The bytes that have given no id yet."""
+        held: int = self._splits.held
+        return held
+
+    def encode_whole(self, data: bytes) -> list[int]:
+        """Return the ids of one whole text."""
+        return self._ids(self._splits.push(data) + self._splits.finish()) if data else []
+
+    def push(self, data: bytes) -> NDArray[np.uint32]:
+        """Take more of the text, whole characters of UTF-8; return the ids that it decides."""
+        return np.array(self._ids(self._splits.push(data)), dtype=np.uint32)
+
+    def finish(self) -> NDArray[np.uint32]:
+        """End the text; return the ids left.  A new text may follow."""
+        return np.array(self._ids(self._splits.finish()), dtype=np.uint32)
+
+    def raw(self, data: bytes) -> NDArray[np.uint32]:
+        """Return the ids of one raw piece, which stands between two texts."""
+        return np.array(self._merge(data), dtype=np.uint32)
+
+    def _ids(self, pieces: list[bytes]) -> list[int]:
+        return [number for piece in pieces for number in self._merge(piece)]

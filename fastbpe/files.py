@@ -1,0 +1,59 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its name only when the block ends without an error.
+
+    The bytes go to `NAME.partial-PID` in the same folder; then the file is synced, renamed, and the folder synced.  On
+    any error or interrupt the partial file is removed.
+
+    Raises:
+        FileExistsError: the file exists and `overwrite` is false.
+    """
+    path = os.fspath(path)
+    if not overwrite and os.path.lexists(path):
+        raise FileExistsError(17, "the file exists", path)
+    partial = f"{path}.partial-{os.getpid()}"
+    # Opened in the folder of the target: a rename is atomic only within a file system.
+    with open(partial, "wb") as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            os.unlink(partial)
+            raise
+    try:
+        if overwrite:
+            os.replace(partial, path)
+        else:
+            os.link(partial, path)  # unlike a rename it never replaces a file that came in between
+            os.unlink(partial)
+    except BaseException:
+        os.unlink(partial)
+        raise
+    _sync_folder(os.path.dirname(path) or ".")
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes, *, overwrite: bool = True) -> None:
+    """Write a file, whole or not at all."""
+    with whole_file(path, overwrite=overwrite) as file:
+        file.write(data)
+
+
+def _sync_folder(folder: str) -> None:
+    if os.name != "posix":  # only there can a folder be opened
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,72 @@
+"""NFC exactly as tokenizers 0.23 does it, whatever Unicode version the running Python has.
+
+tokenizers normalizes with the tables of Unicode 9.0.  A character assigned later is inert to it: combining class 0, no
+decomposition, part of no composition (found by probing each scalar with marks of every combining class on both sides:
+the classes that it knows are those of Unicode 9.0, to the character).  What was assigned by 9.0 can never change, by
+Unicode's stability policy; so the two differ only in the characters that later versions gave a combining class, a
+decomposition or a composition.  These are the walls below.  Nothing crosses an inert character: text is cut at the
+walls, what lies between is normalized by `unicodedata`, and the walls stay as they are.  A wall that an older
+`unicodedata` does not know is inert to it anyway.
+"""
+
+from __future__ import annotations
+
+from unicodedata import combining, is_normalized, normalize
+
+# Assigned after Unicode 9.0 and, up to Unicode 18.0, with Canonical_Combining_Class other than 0, a canonical
+# decomposition, or NFC_Quick_Check other than Yes; and the first characters of compositions made after 9.0
+# (regex 2026.11: \P{ccc=0}, \p{dt=can}, \P{NFC_QC=Y}; ages from Python 3.6, whose tables are 9.0).
+_WALLS = """
+    05C8-05C9 07FD 0897-089F 08CA-08D3 09FE 0C3C 0D3B-0D3C 0EBA 1715 1ABF-1AF0 1DF6-1DFA A82C 105C9 105D2 105DA 105E4
+    10D24-10D27 10D69-10D6D 10EAB-10EAC 10ECB-10ECF 10EF0-10EFB 10EFD-10EFF 10F46-10F50 10F82-10F85 11070 1133B
+    11382-11385 1138B 1138E 11390-11391 113B8 113BB 113C2 113C5 113C7-113C9 113CE-113D0 1145E 11839-1183A 11930 11935
+    11938 1193D-1193E 11943 119E0 11A34 11A47 11A99 11D42 11D44-11D45 11D97 11F41-11F42 1611E-16129 1612F 16D63
+    16D67-16D6A 16FF0-16FF1 1D127-1D128 1D250-1D252 1D25B-1D25C 1D25F 1D280-1D281 1E08F 1E130-1E136 1E2AE 1E2EC-1E2EF
+    1E4EC-1E4EF 1E5EE-1E5EF 1E6E3 1E6E6 1E6EE-1E6EF 1E6F5
+"""
+
+# Starters that compose with the character before them (NFC_Quick_Check=Maybe, combining class 0, in Unicode 9.0).
+_JOINING = """
+    09BE 09D7 0B3E 0B56-0B57 0BBE 0BD7 0CC2 0CD5-0CD6 0D3E 0D57 0DCF 0DDF 102E 1161-1175 11A8-11C2 1B35 11127 1133E
+    11357 114B0 114BA 114BD 115AF
+"""
+
+
+def _characters(ranges: str) -> frozenset[str]:
+    bounds = [[int(bound, 16) for bound in item.split("-")] for item in ranges.split()]
+    return frozenset(chr(code) for bound in bounds for code in range(bound[0], bound[-1] + 1))
+
+
+WALLS = _characters(_WALLS)
+_NOT_FIRST = _characters(_JOINING)
+
+
+def nfc(text: str) -> str:
+    """Return the NFC form of text, equal to tokenizers' `normalizers.NFC()`."""
+    # A part of a normalized text is normalized, so the pieces between walls then are, too.  Most text ends here.
+    if is_normalized("NFC", text):
+        return text
+    pieces = []
+    start = 0
+    for wall in [index for index, character in enumerate(text) if character in WALLS]:
+        pieces += [normalize("NFC", text[start:wall]), text[wall]]
+        start = wall + 1
+    pieces.append(normalize("NFC", text[start:]))
+    return "".join(pieces)
+
+
+def settled(text: str) -> int:
+    """Return the greatest index up to which no later text can change the NFC form; 0 if there is none.
+
+    It is the place of the last character that neither joins nor is reordered with what stands before it, so
+    `nfc(text) == nfc(text[:index]) + nfc(text[index:])`, and the same with any text added.
+    """
+    return next((index for index in range(len(text) - 1, 0, -1) if _begins(text[index])), 0)
+
+
+def _begins(character: str) -> bool:
+    """Whether nothing before this character can compose with it or move it."""
+    if character.isascii() or character in WALLS:
+        return True
+    first = normalize("NFD", character)[0]
+    return combining(first) == 0 and first not in _NOT_FIRST

@@ -1,0 +1,624 @@
+"""Tokenizer: arguments and special-token policy in front of the engine that core builds from a definition."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from threading import Event
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbpe import core, encodings, formats
+from fastbpe.errors import SpecialTokenError, TokenIdRangeError
+from fastbpe.files import write_whole
+from fastbpe.normalize import nfc
+from fastbpe.pattern.automaton import compile_split
+from fastbpe.pattern.parse import OutsideSubset
+from fastbpe.spec import Split, TokenizerSpec
+from fastbpe.streaming import feed, runs, to_utf8
+
+SpecialTokens = Literal["all"] | Collection[str]
+Ids = Sequence[int] | NDArray[Any]
+
+MAX_PRETOKEN_BYTES = 64 << 20
+MAX_THREADS = 1024
+_FORBIDDEN = 1 << 32  # matches from here on are special tokens that the call did not allow; below, the number is the id
+_RAW = -1
+_BATCH_BYTES = 1 << 20  # a batch below this is encoded by one thread
+_POLICIES = 16  # combinations of allowed and disallowed tokens remembered by one tokenizer
+
+
+class Tokenizer:
+    """A byte-level BPE tokenizer: text to token ids and back.
+
+    Immutable: equal, hashable and pickled by its definition, safe to share between threads and across fork.
+
+    >>> import fastbpe
+    >>> tok = fastbpe.get_encoding("gpt2")
+    >>> tok.encode("hello world")
+    [31373, 995]
+    >>> tok.decode([31373, 995])
+    'hello world'
+    """
+
+    def __init__(self, spec: TokenizerSpec, *, allow_regex: bool = True) -> None:
+        """Build the engine of a definition.
+
+        Args:
+            spec: the definition.
+            allow_regex: whether a split pattern that does not compile may run on the `regex` module: the same
+                results, slower.
+
+        Raises:
+            PatternError: the split pattern cannot be used, or needs `regex` and that is not allowed.
+        """
+        self.spec = spec
+        splitter = _splitter(spec.splits, allow_regex)
+        merger = core.Merger(spec.vocab, spec.merges, spec.whole)
+        self._encoder = core.Encoder(splitter, merger)
+        tokens = {number: token for token, number in spec.vocab.items()}
+        for added in spec.added_tokens:
+            tokens.setdefault(added.id, added.content.encode())
+        self._decoder = core.Decoder(tokens)
+        self._special = spec.special_tokens
+        self._added = {t.content: t.id for t in spec.added_tokens if not t.special}
+        self._make_policy = lru_cache(maxsize=_POLICIES)(self._make_policy_uncached)
+
+    # ---------------------------------------------------------------- the definition
+
+    @property
+    def name(self) -> str | None:
+        """The name of a bundled encoding, or what the definition carries."""
+        return self.spec.name
+
+    @property
+    def pattern(self) -> str | tuple[str, ...]:
+        """The split pattern; a tuple where several split in sequence."""
+        patterns = tuple(split.pattern for split in self.spec.splits)
+        return patterns[0] if len(patterns) == 1 else patterns
+
+    @property
+    def n_vocab(self) -> int:
+        """The greatest id plus one."""
+        return self.spec.n_vocab
+
+    @property
+    def vocab(self) -> Mapping[bytes, int]:
+        """The ordinary tokens and their ids."""
+        return self.spec.vocab
+
+    @property
+    def merges(self) -> tuple[tuple[bytes, bytes], ...] | None:
+        """The merges in order, or None where ranks decide."""
+        return self.spec.merges
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The special tokens and their ids."""
+        return dict(self._special)
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of the definition, in hexadecimal; the same in every process and version."""
+        return self.spec.fingerprint
+
+    def to_bytes(self) -> bytes:
+        """Return the definition in fastbpe's own format; `from_bytes` reads it."""
+        return self.spec.to_bytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Tokenizer:
+        """Return the tokenizer of a definition that `to_bytes` wrote.
+
+        Raises:
+            VocabularyError: the bytes are damaged or not of this format.
+        """
+        return cls(TokenizerSpec.from_bytes(data))
+
+    def save(self, path: str | os.PathLike[str], *, format: str | None = None) -> None:
+        """Write the definition to a file, whole or not at all; an existing file is replaced.
+
+        Args:
+            path: the file; its suffix decides the format: `.fbpe` (fastbpe's own, which holds everything),
+                `.tiktoken` (ranks alone), `.json` (tokenizer.json).  A folder gets vocab.json and merges.txt.
+            format: "fbpe", "tiktoken", "tokenizer.json" or "gpt2" (a folder), whatever the suffix says.
+
+        Raises:
+            UnsupportedError: the format cannot hold this definition; the message says what.
+        """
+        if format == "gpt2" or (format is None and os.path.isdir(path)):
+            os.makedirs(path, exist_ok=True)
+            for name, data in zip(("vocab.json", "merges.txt"), formats.gpt2.write(self.spec)):
+                write_whole(os.path.join(path, name), data)
+            return
+        write_whole(path, formats.write(self.spec, format or formats.format_for_path(path)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Tokenizer.from_bytes, (self.to_bytes(),))
+
+    def __eq__(self, other: object) -> bool:
+        return self.spec == other.spec if isinstance(other, Tokenizer) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.spec)
+
+    def __repr__(self) -> str:
+        return f"<Tokenizer {self.name or self.fingerprint[:12]!r} of {self.n_vocab} ids>"
+
+    # ---------------------------------------------------------------- text to ids
+
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: SpecialTokens = frozenset(),
+        disallowed_special: SpecialTokens = "all",
+    ) -> list[int]:
+        """Return the ids of a text.
+
+        Args:
+            text: the text.  Surrogate pairs are joined; lone surrogates become U+FFFD.
+            allowed_special: special tokens that the text may spell, or "all"; each becomes its one id.
+            disallowed_special: texts that must not occur; "all" means the special tokens that are not allowed.
+                With () they are ordinary text.
+
+        Raises:
+            SpecialTokenError: the text spells a disallowed special token.
+            TypeError: text is not a str; for bytes there is encode_bytes().
+        """
+        ids: list[int] = self._encode(text, allowed_special, disallowed_special, "encode()").tolist()
+        return ids
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """Return the ids of a text in which special tokens are ordinary text; never raises on content."""
+        ids: list[int] = self._encode(text, (), (), "encode_ordinary()").tolist()
+        return ids
+
+    def encode_to_numpy(
+        self,
+        text: str,
+        *,
+        allowed_special: SpecialTokens = frozenset(),
+        disallowed_special: SpecialTokens = "all",
+    ) -> NDArray[np.uint32]:
+        """Return the ids of a text as an array, uint32 [n], owned and writable; otherwise as encode()."""
+        return self._encode(text, allowed_special, disallowed_special, "encode_to_numpy()")
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Return the ids of any bytes.
+
+        Valid UTF-8 stretches are text, in which special tokens are ordinary text.  Each maximal run of invalid bytes is
+        one pretoken; it ends the text before it, and the text after it begins afresh.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"encode_bytes(): data must be bytes, got {_show(data)}")
+        data = bytes(data)
+        try:
+            return self.encode_ordinary(data.decode())
+        except UnicodeDecodeError:
+            pass
+        matcher = self._make_policy(frozenset(), frozenset()).matcher
+        parts: list[bytes] = []
+        cuts: list[NDArray[np.int64]] = []
+        position = 0
+        for valid, part in runs(data):
+            if valid:
+                part, found = self._normalized(part, matcher.find(part)[0] if matcher else _NO_CUTS)
+                cuts.append(found + np.array([position, position, 0]))
+            else:
+                cuts.append(np.array([[position, position + len(part), _RAW]], dtype=np.int64))
+            parts.append(part)
+            position += len(part)
+        ids: list[int] = self._encoder.encode(b"".join(parts), np.concatenate(cuts)).tolist()
+        return ids
+
+    def encode_batch(
+        self,
+        texts: Iterable[str],
+        *,
+        allowed_special: SpecialTokens = frozenset(),
+        disallowed_special: SpecialTokens = "all",
+        threads: int | None = None,
+    ) -> list[list[int]]:
+        """Return the ids of each text; as encode() on each.
+
+        Args:
+            texts: the texts; a str is not accepted as a list of its letters.
+            allowed_special: as in encode().
+            disallowed_special: as in encode().
+            threads: 1 to 1024; None means one for each core.  The result does not depend on it.
+        """
+        arrays = self._batch(texts, allowed_special, disallowed_special, threads, "encode_batch()")
+        return [ids.tolist() for ids in arrays]
+
+    def encode_batch_to_numpy(
+        self,
+        texts: Iterable[str],
+        *,
+        allowed_special: SpecialTokens = frozenset(),
+        disallowed_special: SpecialTokens = "all",
+        threads: int | None = None,
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Return the ids of all texts in one array, uint32 [n], and where each begins, int64 [len(texts) + 1].
+
+        The ids of text i are `ids[offsets[i]:offsets[i + 1]]`.  Otherwise as encode_batch().
+        """
+        arrays = self._batch(texts, allowed_special, disallowed_special, threads, "encode_batch_to_numpy()")
+        offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
+        np.cumsum([len(ids) for ids in arrays], out=offsets[1:])
+        return (np.concatenate(arrays) if arrays else np.empty(0, dtype=np.uint32)), offsets
+
+    def iter_encode(
+        self,
+        chunks: Iterable[str] | Iterable[bytes],
+        *,
+        allowed_special: SpecialTokens = frozenset(),
+        disallowed_special: SpecialTokens = "all",
+        max_pretoken_bytes: int = MAX_PRETOKEN_BYTES,
+    ) -> Iterator[int]:
+        """Yield the ids of a text that arrives in chunks; they do not depend on where it is cut.
+
+        Lazy: a chunk is read when its ids are asked for.  What is held is the pretoken that more text could change.
+
+        Args:
+            chunks: all str, or all bytes (UTF-8, which may be cut inside a character; invalid bytes as in
+                encode_bytes()).  One str or bytes is one chunk.
+            allowed_special: as in encode().
+            disallowed_special: as in encode().
+            max_pretoken_bytes: how long an unfinished pretoken may grow.
+
+        Raises:
+            SpecialTokenError: as in encode(), when the text before it has been given out.
+            PretokenTooLongError: a pretoken exceeds `max_pretoken_bytes`.
+            TypeError: a chunk is neither str nor bytes, or both occur; the message names its index.
+        """
+        arrays = self._stream(chunks, allowed_special, disallowed_special, max_pretoken_bytes, "iter_encode()")
+        return (number for ids in arrays for number in ids.tolist())
+
+    def iter_encode_batches(
+        self,
+        chunks: Iterable[str] | Iterable[bytes],
+        *,
+        size: int = 65536,
+        allowed_special: SpecialTokens = frozenset(),
+        disallowed_special: SpecialTokens = "all",
+        max_pretoken_bytes: int = MAX_PRETOKEN_BYTES,
+    ) -> Iterator[NDArray[np.uint32]]:
+        """Yield what iter_encode() yields as arrays, uint32 [size], the last one shorter."""
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"iter_encode_batches(): size must be a positive int, got {_show(size)}")
+        arrays = self._stream(chunks, allowed_special, disallowed_special, max_pretoken_bytes, "iter_encode_batches()")
+        return _rebatch(arrays, size)
+
+    def count(self, text: str) -> int:
+        """Return the number of ids of a text in which special tokens are ordinary text."""
+        return len(self._encode(text, (), (), "count()"))
+
+    # ---------------------------------------------------------------- ids to text
+
+    def decode(self, ids: Ids, errors: str = "replace") -> str:
+        """Return the text of ids.
+
+        Args:
+            ids: integers in a sequence or a one-dimensional array.
+            errors: what to do with bytes that are not UTF-8, as in bytes.decode().
+
+        Raises:
+            TokenIdError: an id that the vocabulary does not have; TokenIdRangeError: that no vocabulary can have.
+        """
+        return self._bytes(ids, "decode()").decode("utf-8", errors)
+
+    def decode_bytes(self, ids: Ids) -> bytes:
+        """Return the bytes of ids; otherwise as decode()."""
+        return self._bytes(ids, "decode_bytes()")
+
+    def decode_batch(self, batch: Iterable[Ids], errors: str = "replace") -> list[str]:
+        """Return the text of each sequence of ids; as decode() on each."""
+        if isinstance(batch, (str, bytes)):
+            raise TypeError(f"decode_batch(): batch must hold sequences of int, got {_show(batch)}")
+        return [self._bytes(ids, "decode_batch()").decode("utf-8", errors) for ids in batch]
+
+    def _bytes(self, ids: Ids, function: str) -> bytes:
+        found: bytes = self._decoder.decode(_id_array(ids, function))
+        return found
+
+    # ---------------------------------------------------------------- special tokens
+
+    def _policy(self, allowed: SpecialTokens, disallowed: SpecialTokens, function: str) -> _Policy:
+        special = frozenset(self._special)
+        names = special if _is_all(allowed) else special & _texts(allowed, f"{function}: allowed_special")
+        if _is_all(disallowed):
+            return self._make_policy(names, special - names)
+        return self._make_policy(names, _texts(disallowed, f"{function}: disallowed_special"))
+
+    def _make_policy_uncached(self, allowed: frozenset[str], disallowed: frozenset[str]) -> _Policy:
+        forbidden = tuple(sorted(disallowed))
+        tokens = {text: self._special[text] for text in allowed} | self._added
+        tokens |= {text: _FORBIDDEN + index for index, text in enumerate(forbidden)}
+        matcher = core.Matcher([(text.encode(), number) for text, number in tokens.items()]) if tokens else None
+        return _Policy(matcher, forbidden)
+
+    # ---------------------------------------------------------------- the ways into core
+
+    def _encode(
+        self,
+        text: str,
+        allowed: SpecialTokens,
+        disallowed: SpecialTokens,
+        function: str,
+        check: Callable[[], object] | None = None,
+    ) -> NDArray[np.uint32]:
+        if not isinstance(text, str):
+            hint = "; bytes go to encode_bytes()" if isinstance(text, (bytes, bytearray, memoryview)) else ""
+            raise TypeError(f"{function}: text must be a str, got {_show(text)}{hint}")
+        matcher, forbidden = self._policy(allowed, disallowed, function)
+        data, cuts = to_utf8(text), None
+        if matcher is not None:
+            cuts, _ = matcher.find(data)
+            if forbidden and len(cuts) and cuts[:, 2].max() >= _FORBIDDEN:
+                start, _, number = cuts[cuts[:, 2] >= _FORBIDDEN][0].tolist()
+                raise SpecialTokenError(forbidden[number - _FORBIDDEN], len(data[:start].decode()))
+        if self.spec.normalizer is not None:
+            data, cuts = self._normalized(data, _NO_CUTS if cuts is None else cuts)
+        ids: NDArray[np.uint32] = self._encoder.encode(data, cuts, check)
+        return ids
+
+    def _normalized(self, data: bytes, cuts: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
+        """Normalize the text between the cuts, and move them along."""
+        if self.spec.normalizer is None or data.isascii():
+            return data, cuts
+        moved = cuts.copy()
+        parts: list[bytes] = []
+        position = size = 0
+        for row, (start, end, _) in enumerate(cuts.tolist()):
+            parts += [nfc(data[position:start].decode()).encode(), data[start:end]]
+            moved[row, 0] = size + len(parts[-2])
+            moved[row, 1] = size = moved[row, 0] + end - start
+            position = end
+        parts.append(nfc(data[position:].decode()).encode())
+        return b"".join(parts), moved
+
+    def _stream(
+        self, chunks: Any, allowed: SpecialTokens, disallowed: SpecialTokens, max_bytes: int, function: str
+    ) -> Iterator[NDArray[np.uint32]]:
+        if not isinstance(max_bytes, int) or max_bytes < 1:
+            raise ValueError(f"{function}: max_pretoken_bytes must be a positive int, got {_show(max_bytes)}")
+        matcher, forbidden = self._policy(allowed, disallowed, function)
+        if isinstance(chunks, (str, bytes, bytearray, memoryview)):
+            chunks = (chunks,)
+        elif not isinstance(chunks, Iterable):
+            raise TypeError(f"{function}: chunks must be an iterable of str or bytes, got {_show(chunks)}")
+
+        def on_match(number: int, position: int) -> NDArray[np.uint32]:
+            if number >= _FORBIDDEN:
+                raise SpecialTokenError(forbidden[number - _FORBIDDEN], position)
+            return np.array([number], dtype=np.uint32)
+
+        return feed(
+            chunks,
+            core.EncodeStream(self._encoder),
+            matcher=matcher,
+            on_match=on_match,
+            normalizer=self.spec.normalizer,
+            max_held=max_bytes,
+            name=function,
+        )
+
+    def _batch(
+        self,
+        texts: Iterable[str],
+        allowed: SpecialTokens,
+        disallowed: SpecialTokens,
+        threads: int | None,
+        function: str,
+    ) -> list[NDArray[np.uint32]]:
+        if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+            raise TypeError(f"{function}: texts must be an iterable of str, got {_show(texts)}")
+        texts = list(texts)
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"{function}: texts must hold str, got {_show(text)} at index {index}")
+        if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
+            raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {_show(threads)}")
+        threads = threads or os.cpu_count() or 1
+        if threads == 1 or core.BACKEND == "python" or sum(map(len, texts)) < _BATCH_BYTES:
+            return [self._encode(text, allowed, disallowed, function) for text in texts]
+        return self._batch_threaded(texts, allowed, disallowed, threads, function)
+
+    def _batch_threaded(
+        self, texts: list[str], allowed: SpecialTokens, disallowed: SpecialTokens, threads: int, function: str
+    ) -> list[NDArray[np.uint32]]:
+        """Encode ranges of texts on threads that live for this call alone."""
+        stop = Event()
+
+        def check() -> None:
+            if stop.is_set():
+                raise _Stopped
+
+        def work(span: tuple[int, int]) -> list[NDArray[np.uint32]]:
+            out = []
+            for text in texts[span[0] : span[1]]:
+                check()
+                out.append(self._encode(text, allowed, disallowed, function, check))
+            return out
+
+        with ThreadPoolExecutor(threads) as pool:
+            futures = [pool.submit(work, span) for span in _ranges(texts, _BATCH_BYTES // 4)]
+            try:
+                return [ids for future in futures for ids in future.result()]
+            except BaseException:
+                stop.set()  # so that an interrupt or an error in one text does not wait for the others
+                raise
+
+
+class _Policy(NamedTuple):
+    """What cuts the text of a call: numbers below _FORBIDDEN are ids, above it indexes of forbidden texts."""
+
+    matcher: Any
+    forbidden: tuple[str, ...]
+
+
+class _Stopped(Exception):
+    """Another thread of the batch has failed."""
+
+
+_NO_CUTS: NDArray[np.int64] = np.empty((0, 3), dtype=np.int64)
+
+
+def load(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    format: str | None = None,
+    pattern: str | None = None,
+    special_tokens: Mapping[str, int] | None = None,
+    name: str | None = None,
+    allow_regex: bool = True,
+    ids: Literal["file", "huggingface"] | None = None,
+) -> Tokenizer:
+    """Return the tokenizer of a vocabulary file.
+
+    Args:
+        source: a path, the bytes of a file, or a folder with vocab.json and merges.txt or with a tokenizer.json.
+        format: "fbpe", "tokenizer.json", "tiktoken" or "gpt2"; None decides by the content, never by the name alone.
+        pattern: the split pattern or its name in `fastbpe.patterns`.  A .tiktoken file holds none, so it is required
+            there; formats that hold one do not take another.
+        special_tokens: for formats that hold none: text to id.
+        name: a name for the tokenizer.
+        allow_regex: whether a pattern that does not compile may run on the `regex` module.
+        ids: which ids added tokens get where the file and Hugging Face's library disagree; None refuses such files.
+
+    Raises:
+        VocabularyError: the file is not exactly understood; the message names the place.
+        PatternError: the split pattern cannot be used.
+        OSError: the file cannot be read.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        spec = formats.read(
+            bytes(source), format=format, pattern=pattern, special_tokens=special_tokens, ids=ids
+        )
+    else:
+        spec = formats.read_path(source, format=format, pattern=pattern, special_tokens=special_tokens, ids=ids)
+    return Tokenizer(spec if name is None else spec.named(name), allow_regex=allow_regex)
+
+
+@lru_cache(maxsize=16)
+def get_encoding(name: str) -> Tokenizer:
+    """Return a bundled encoding by name; `list_encoding_names()` gives the names.
+
+    Raises:
+        ValueError: there is no encoding of this name.
+    """
+    return Tokenizer(encodings.spec(name))
+
+
+def encoding_for_model(model: str) -> Tokenizer:
+    """Return the encoding of an OpenAI model, by tiktoken's table of model names.
+
+    Raises:
+        KeyError: the table has no such model.
+    """
+    return get_encoding(encodings.name_for_model(model))
+
+
+def list_encoding_names() -> list[str]:
+    """Return the names of the bundled encodings."""
+    return sorted(encodings.NAMES)
+
+
+def _splitter(splits: tuple[Split, ...], allow_regex: bool) -> Any:
+    reason = "a sequence of splits does not compile"
+    if len(splits) == 1:
+        try:
+            return core.Splitter(compile_split(splits[0].pattern, splits[0].gaps))
+        except OutsideSubset as error:
+            reason = str(error)
+    if not allow_regex:
+        raise OutsideSubset(f"{reason}, and allow_regex is False")
+    return core.RegexSplitter(tuple((split.pattern, split.gaps) for split in splits))
+
+
+def _is_all(names: object) -> bool:
+    return isinstance(names, str) and names == "all"
+
+
+def _texts(names: object, argument: str) -> frozenset[str]:
+    if isinstance(names, (str, bytes)) or not isinstance(names, Collection):
+        raise TypeError(f"{argument} must be 'all' or a collection of str, got {_show(names)}")
+    for text in names:
+        if not isinstance(text, str):
+            raise TypeError(f"{argument} must hold str, got {_show(text)}")
+        if not text:
+            raise ValueError(f"{argument} must not hold the empty text")
+    return frozenset(names)
+
+
+def _id_array(ids: Any, function: str) -> NDArray[np.uint32]:
+    """Return ids as uint32 [n], contiguous.
+
+    Raises:
+        TypeError, TokenIdRangeError: they are no ids; the message names the first and its index.
+    """
+    if isinstance(ids, np.ndarray):
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise TypeError(f"{function}: ids must be a 1-D integer array, got {ids.ndim}-D {ids.dtype}")
+        numbers = ids
+    elif isinstance(ids, (str, bytes, bytearray)) or not isinstance(ids, Sequence):
+        raise TypeError(f"{function}: ids must be a sequence of int or an array, got {_show(ids)}")
+    else:
+        try:
+            numbers = np.frombuffer(array("q", ids), dtype=np.int64) if len(ids) else np.empty(0, dtype=np.int64)
+        except (TypeError, OverflowError):
+            raise _id_fault(ids, function) from None
+    if numbers.dtype != np.uint32 and len(numbers) and (numbers.min() < 0 or numbers.max() > 0xFFFFFFFF):
+        raise _id_fault(numbers.tolist(), function)
+    return np.ascontiguousarray(numbers, dtype=np.uint32)
+
+
+def _id_fault(ids: Sequence[Any], function: str) -> Exception:
+    for index, number in enumerate(ids):
+        if not hasattr(number, "__index__"):
+            return TypeError(f"{function}: ids must be integers, got {_show(number)} at index {index}")
+        if not 0 <= number.__index__() < 1 << 32:
+            reason = f"{function}: ids must be integers in [0, 2**32), got {_show(number)} at index {index}"
+            return TokenIdRangeError(reason)
+    return TypeError(f"{function}: ids must be a sequence of int that does not change")
+
+
+def _rebatch(arrays: Iterator[NDArray[np.uint32]], size: int) -> Iterator[NDArray[np.uint32]]:
+    held: list[NDArray[np.uint32]] = []
+    count = 0
+    for ids in arrays:
+        held.append(ids)
+        count += len(ids)
+        if count < size:
+            continue
+        joined = np.concatenate(held)
+        whole = count - count % size
+        for start in range(0, whole, size):
+            yield joined[start : start + size].copy()
+        held = [joined[whole:].copy()]
+        count -= whole
+    if count:
+        yield np.concatenate(held)
+
+
+def _ranges(texts: Sequence[str], size: int) -> Iterator[tuple[int, int]]:
+    """Cut a list of texts into ranges of about `size` characters."""
+    start = total = 0
+    for index, text in enumerate(texts):
+        total += len(text)
+        if total >= size:
+            yield start, index + 1
+            start, total = index + 1, 0
+    if start < len(texts):
+        yield start, len(texts)
+
+
+def _show(value: object) -> str:
+    text = repr(value[:80] if isinstance(value, (str, bytes)) else value)
+    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"

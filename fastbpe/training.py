@@ -1,0 +1,363 @@
+"""Training: sources -> pretoken counts -> merges -> Tokenizer; the order of steps, no more.
+
+Counting stands in `core.count_*`, the cutting of text in `streaming`, merging in `core.train_*`.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import stat
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, BinaryIO, TypeAlias
+
+from fastbpe import core
+from fastbpe.core.train_python import TIE_BREAKS
+from fastbpe.counts import PretokenCounts
+from fastbpe.errors import TrainingError
+from fastbpe.formats import named_splits
+from fastbpe.pattern.named import PATTERNS
+from fastbpe.spec import MAX_TOKENS, AddedToken, Split, TokenizerSpec
+from fastbpe.streaming import feed
+from fastbpe.tokenizer import Tokenizer, _splitter
+
+__all__ = ["count_pretokens", "train", "train_from_counts", "train_from_iterator"]
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
+Sources: TypeAlias = "StrPath | Sequence[StrPath]"
+# Called a few times a second with ("count", bytes read, bytes in all or None) and ("merge", merges, merges wanted).
+Progress: TypeAlias = Callable[[str, int, "int | None"], object]
+
+BLOCK = 1 << 20
+PROGRESS_SECONDS = 0.25
+
+
+def train(
+    sources: Sources,
+    vocab_size: int,
+    *,
+    pattern: str = "gpt2",
+    special_tokens: Sequence[str] = (),
+    tie_break: str = "lexicographic",
+    min_frequency: int = 1,
+    progress: Progress | None = None,
+) -> Tokenizer:
+    """Learn a tokenizer from files.
+
+    Each file is one document; special tokens in it are boundaries that nothing is learned across, and are never
+    counted.  Files are read as bytes, a block at a time; runs of invalid UTF-8 are pretokens of their own.
+
+    The ids are the 256 bytes by value, the merges in order, and the special tokens.  A corpus too small for
+    `vocab_size` gives a smaller vocabulary.  The result depends on the files and the options alone.
+
+    Args:
+        sources: a path, or a sequence of paths.
+        vocab_size: bytes, merges and special tokens together.
+        pattern: the split pattern, or its name in `fastbpe.patterns`.
+        special_tokens: text that becomes one token each, in the order of their ids.
+        tie_break: which of equally frequent pairs is merged: "lexicographic" (the greater pair of byte strings),
+            "huggingface" (as `tokenizers`, fed documents, with all bytes in its initial alphabet) or "smallest_id".
+        min_frequency: pairs that occur less often are not merged.
+        progress: called a few times a second with ("count", bytes, bytes in all) and ("merge", merges, wanted).
+
+    Raises:
+        ValueError: vocab_size has no room for the bytes and the special tokens; before anything is read.
+        PatternError: the pattern cannot be used.
+        OSError: a file cannot be read.
+        TrainingError: a file changed its size while it was read.
+    """
+    plan = _Plan("train()", vocab_size, pattern, special_tokens, tie_break, min_frequency)
+    return plan.train(_count_files("train()", sources, plan.splits, plan.special_tokens, progress), progress)
+
+
+def train_from_iterator(
+    texts: Iterable[str | bytes],
+    vocab_size: int,
+    *,
+    pattern: str = "gpt2",
+    special_tokens: Sequence[str] = (),
+    tie_break: str = "lexicographic",
+    min_frequency: int = 1,
+    progress: Progress | None = None,
+) -> Tokenizer:
+    """Learn a tokenizer from an iterable of documents, each a str or bytes; the rest is as `train`.
+
+    Raises:
+        TypeError: an item is neither; it names the index. What the iterable raises passes through.
+    """
+    plan = _Plan("train_from_iterator()", vocab_size, pattern, special_tokens, tie_break, min_frequency)
+    return plan.train(_count_texts(texts, plan.splits, plan.special_tokens, progress), progress)
+
+
+def train_from_counts(
+    counts: PretokenCounts | Mapping[bytes, int],
+    vocab_size: int,
+    *,
+    pattern: str | None = None,
+    special_tokens: Sequence[str] | None = None,
+    tie_break: str = "lexicographic",
+    min_frequency: int = 1,
+    progress: Progress | None = None,
+) -> Tokenizer:
+    """Learn a tokenizer from pretoken counts; the rest is as `train`.
+
+    PretokenCounts know their pattern and special tokens; other ones are refused.  A plain mapping does not, and takes
+    the pattern "gpt2" and no special tokens where none are given.
+    """
+    function = "train_from_counts()"
+    if not isinstance(counts, PretokenCounts):
+        if not isinstance(counts, Mapping):
+            raise TypeError(f"{function}: counts must be PretokenCounts or a mapping, got {_show(counts)}")
+        splits = _splits(function, "gpt2" if pattern is None else pattern)
+        counts = PretokenCounts.from_dict(
+            counts, splits=splits, special_tokens=_special_tokens(function, special_tokens or ())
+        )
+    if pattern is not None and _splits(function, pattern) != counts.splits:
+        raise TrainingError(f"{function}: pattern must be that of the counts, {_pattern_name(counts.splits)!r}")
+    if special_tokens is not None and _special_tokens(function, special_tokens) != counts.special_tokens:
+        raise TrainingError(f"{function}: special_tokens must be those of the counts, {counts.special_tokens}")
+    plan = _Plan(function, vocab_size, counts.splits, counts.special_tokens, tie_break, min_frequency)
+    return plan.train(counts, progress)
+
+
+def count_pretokens(
+    sources: Sources,
+    *,
+    pattern: str = "gpt2",
+    special_tokens: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> PretokenCounts:
+    """Count the pretokens of files, as `train` does before it merges."""
+    function = "count_pretokens()"
+    splits, special = _splits(function, pattern), _special_tokens(function, special_tokens)
+    return _count_files(function, sources, splits, special, progress)
+
+
+class _Plan:
+    """The checked options of one training: all that can be wrong before the corpus is read."""
+
+    def __init__(
+        self,
+        function: str,
+        vocab_size: int,
+        pattern: str | tuple[Split, ...],
+        special_tokens: Sequence[str],
+        tie_break: str,
+        min_frequency: int,
+    ) -> None:
+        self.splits = pattern if isinstance(pattern, tuple) else _splits(function, pattern)
+        self.special_tokens = _special_tokens(function, special_tokens)
+        self.vocab_size = _integer(function, "vocab_size", vocab_size)
+        self.min_frequency = _integer(function, "min_frequency", min_frequency)
+        self.tie_break = tie_break
+        least = 256 + len(self.special_tokens)
+        if self.vocab_size < least:
+            raise ValueError(
+                f"{function}: vocab_size must be at least {least} (256 bytes and {len(self.special_tokens)} special "
+                f"tokens), got {self.vocab_size}"
+            )
+        if self.min_frequency < 1:
+            raise ValueError(f"{function}: min_frequency must be at least 1, got {self.min_frequency}")
+        if tie_break not in TIE_BREAKS:
+            raise ValueError(f"{function}: tie_break must be one of {', '.join(TIE_BREAKS)}, got {_show(tie_break)}")
+        self.n_merges = min(self.vocab_size, MAX_TOKENS) - least
+        self._spec((), None)  # finds special tokens that no vocabulary can hold,
+        _splitter(self.splits, True)  # and a pattern that cannot be used
+
+    def train(self, counts: PretokenCounts, progress: Progress | None) -> Tokenizer:
+        """Merge, and put the tokenizer together."""
+        pretokens, weights = counts.arrays()
+        report = None if progress is None else lambda done, wanted: progress("merge", done, wanted)
+        merges = core.train_merges(pretokens, weights, self.n_merges, self.tie_break, self.min_frequency, report)
+        self._warn_of_special(merges)
+        return Tokenizer(self._spec(merges, self._provenance(counts)))
+
+    def _spec(self, merges: Sequence[tuple[bytes, bytes]], provenance: Mapping[str, Any] | None) -> TokenizerSpec:
+        tokens = [bytes([value]) for value in range(256)] + [left + right for left, right in merges]
+        return TokenizerSpec(
+            splits=self.splits,
+            vocab={token: id for id, token in enumerate(tokens)},
+            merges=tuple(merges),
+            whole=False,
+            added_tokens=tuple(AddedToken(text, id) for id, text in enumerate(self.special_tokens, len(tokens))),
+            provenance=provenance,
+        )
+
+    def _provenance(self, counts: PretokenCounts) -> dict[str, Any]:
+        return {
+            "fastbpe": _version(),
+            "pattern": _pattern_name(self.splits),
+            "vocab_size": self.vocab_size,
+            "tie_break": self.tie_break,
+            "min_frequency": self.min_frequency,
+            "documents": counts.n_documents,
+            "bytes": counts.n_bytes,
+            "pretokens": counts.total,
+            "unique_pretokens": len(counts),
+        }
+
+    def _warn_of_special(self, merges: Sequence[tuple[bytes, bytes]]) -> None:
+        special = {text.encode() for text in self.special_tokens}
+        for token in special.intersection(left + right for left, right in merges):
+            warnings.warn(
+                f"the special token {token.decode()!r} is also spelled by a merge: two ids have these bytes, "
+                f"and formats that cannot say so will refuse to save",
+                stacklevel=4,
+            )
+
+
+def _count_files(
+    function: str,
+    sources: Sources,
+    splits: tuple[Split, ...],
+    special_tokens: tuple[str, ...],
+    progress: Progress | None,
+) -> PretokenCounts:
+    paths = [sources] if isinstance(sources, (str, os.PathLike)) else sources
+    if not isinstance(paths, Sequence) or isinstance(paths, (bytes, bytearray, memoryview)):
+        raise TypeError(f"{function}: sources must be a path or a sequence of paths, got {_show(sources)}")
+    for index, path in enumerate(paths):
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"{function}: sources must hold paths, got {_show(path)} at index {index}")
+    # All sizes first: a path that does not exist ends the training before hours of counting.
+    total = sum(os.stat(path).st_size for path in paths)
+    counting = _Counting(splits, special_tokens, progress, total)
+    for path in paths:
+        with open(path, "rb") as file:
+            counting.document(_blocks(path, file))
+    return counting.counts()
+
+
+def _count_texts(
+    texts: Iterable[str | bytes],
+    splits: tuple[Split, ...],
+    special_tokens: tuple[str, ...],
+    progress: Progress | None,
+) -> PretokenCounts:
+    function = "train_from_iterator()"
+    if isinstance(texts, (str, bytes, bytearray, memoryview)) or not isinstance(texts, Iterable):
+        raise TypeError(f"{function}: texts must be an iterable of str or bytes, got {_show(texts)}")
+    counting = _Counting(splits, special_tokens, progress, None)
+    for index, text in enumerate(texts):
+        if not isinstance(text, (str, bytes, bytearray, memoryview)):
+            raise TypeError(f"{function}: texts must hold str or bytes, got {_show(text)} at index {index}")
+        counting.document((text if isinstance(text, str) else bytes(text),))
+    return counting.counts()
+
+
+class _Counting:
+    """Documents into one counter."""
+
+    def __init__(
+        self,
+        splits: tuple[Split, ...],
+        special_tokens: tuple[str, ...],
+        progress: Progress | None,
+        total: int | None,
+    ) -> None:
+        self._splits, self._special_tokens = splits, special_tokens
+        self._counter = core.Counter(_splitter(splits, True))
+        special = [(text.encode(), number) for number, text in enumerate(special_tokens)]
+        self._matcher = core.Matcher(special) if special else None
+        self._progress, self._total = progress, total
+        self._reported = time.monotonic()
+        self._documents = self._bytes = 0
+
+    def document(self, chunks: Iterable[str | bytes]) -> None:
+        """Count one document; its end is the end of a text to the pattern."""
+        for _ in feed(self._measured(chunks), self._counter, matcher=self._matcher):
+            pass
+        self._documents += 1
+
+    def _measured(self, chunks: Iterable[str | bytes]) -> Iterator[str | bytes]:
+        """Pass the chunks on, noting their bytes."""
+        for chunk in chunks:
+            self._bytes += len(chunk) if isinstance(chunk, bytes) or chunk.isascii() else _utf8_length(chunk)
+            yield chunk
+            now = time.monotonic()
+            if self._progress is not None and now - self._reported >= PROGRESS_SECONDS:
+                self._reported = now
+                self._progress("count", self._bytes, self._total)
+
+    def counts(self) -> PretokenCounts:
+        """Return what was counted."""
+        if self._progress is not None:
+            self._progress("count", self._bytes, self._total)
+        pretokens, counts = self._counter.items()
+        return PretokenCounts(
+            pretokens,
+            counts,
+            splits=self._splits,
+            special_tokens=self._special_tokens,
+            n_documents=self._documents,
+            n_bytes=self._bytes,
+        )
+
+
+def _blocks(path: StrPath, file: BinaryIO) -> Iterator[bytes]:
+    """Yield the file a block at a time; a regular file that does not keep its size is an error."""
+    status = os.fstat(file.fileno())
+    size = 0
+    while block := file.read(BLOCK):
+        size += len(block)
+        yield block
+    if stat.S_ISREG(status.st_mode) and size != status.st_size:
+        raise TrainingError(
+            f"{os.fspath(path)}: had {status.st_size} bytes when it was opened and gave {size}: "
+            f"train on a copy that nobody writes to"
+        )
+
+
+def _utf8_length(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _splits(function: str, pattern: str) -> tuple[Split, ...]:
+    if not isinstance(pattern, str):
+        raise TypeError(f"{function}: pattern must be a str, got {_show(pattern)}")
+    return named_splits(pattern, gaps=True)
+
+
+def _pattern_name(splits: tuple[Split, ...]) -> str:
+    """Return the name of a pattern, or the pattern itself."""
+    for name in PATTERNS:
+        if named_splits(name, gaps=True) == splits:
+            return name
+    return " then ".join(split.pattern for split in splits)
+
+
+def _special_tokens(function: str, tokens: Sequence[str]) -> tuple[str, ...]:
+    """Return the special tokens; their order is that of their ids, so a set will not do."""
+    if isinstance(tokens, (str, bytes)) or not isinstance(tokens, Sequence):
+        raise TypeError(f"{function}: special_tokens must be a sequence of str, got {_show(tokens)}")
+    for index, token in enumerate(tokens):
+        if not isinstance(token, str):
+            raise TypeError(f"{function}: special_tokens must hold str, got {_show(token)} at index {index}")
+        if not token:
+            raise ValueError(f"{function}: special_tokens must not hold the empty text, which is at index {index}")
+        if any("\ud800" <= char <= "\udfff" for char in token):
+            raise ValueError(f"{function}: special_tokens must be valid text, got a lone surrogate at index {index}")
+        if token in tokens[:index]:
+            raise ValueError(f"{function}: special_tokens must differ, got {_show(token)} again at index {index}")
+    return tuple(tokens)
+
+
+def _integer(function: str, name: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{function}: {name} must be an int, got {_show(value)}")
+    return operator.index(value)
+
+
+def _version() -> str:
+    try:
+        return version("fastbpe-cython")
+    except PackageNotFoundError:  # a source tree that is not installed
+        return "0+unknown"
+
+
+def _show(value: object) -> str:
+    text = repr(value[:80] if isinstance(value, (str, bytes)) else value)
+    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"

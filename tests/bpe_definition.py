@@ -1,0 +1,39 @@
+"""The definition of training, recounting everything after each merge: the oracle of the training tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+
+
+def quadratic_merges(
+    counts: Mapping[bytes, int], n_merges: int, tie_break: str, min_frequency: int = 1
+) -> list[tuple[bytes, bytes]]:
+    """Return the merges by the plain definition, in time quadratic in everything."""
+    bytes_in_order = range(256)
+    if tie_break == "huggingface":
+        bytes_in_order = PRINTABLE + [value for value in range(256) if value not in PRINTABLE]
+    ids = {bytes([value]): index for index, value in enumerate(bytes_in_order)}
+    words = [([bytes([value]) for value in word], count) for word, count in counts.items()]
+    merges: list[tuple[bytes, bytes]] = []
+    while len(merges) < n_merges:
+        pairs: Counter[tuple[bytes, bytes]] = Counter()
+        for tokens, count in words:
+            for pair in zip(tokens, tokens[1:]):
+                pairs[pair] += count
+        if not pairs or max(pairs.values()) < max(min_frequency, 1):
+            break
+        most = max(pairs.values())
+        ties = [pair for pair in pairs if pairs[pair] == most]
+        best = max(ties) if tie_break == "lexicographic" else min(ties, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+        merges.append(best)
+        ids.setdefault(best[0] + best[1], len(ids))
+        for tokens, _ in words:
+            at = 0
+            while at < len(tokens) - 1:
+                if (tokens[at], tokens[at + 1]) == best:
+                    tokens[at : at + 2] = [best[0] + best[1]]
+                at += 1
+    return merges
