@@ -144,7 +144,8 @@ class TokenizerSpec:
     def to_bytes(self) -> bytes:
         """Return the canonical file; `from_bytes` reads it."""
         definition, vocab, merges = self._definition()
-        extra = _canonical_json({"name": self.name, "provenance": _plain(self.provenance)})
+        provenance = None if self.provenance is None else dict(self.provenance)
+        extra = _canonical_json({"name": self.name, "provenance": provenance})
         sections = [definition, zlib.compress(vocab), zlib.compress(merges), extra]
         head = _HEAD.pack(MAGIC, VERSION, *map(len, sections), len(vocab), len(merges))
         body = b"".join([head, *sections])
@@ -264,10 +265,8 @@ def _vocab_fault(vocab: dict[bytes, int], limit: int) -> VocabularyError:
 
 
 def _id_fault(id: object, limit: int, owner: str, key: str) -> VocabularyError | None:
-    if type(id) is not int:
-        return VocabularyError(f"the id of {owner} must be an int, got {_show(id)}", key=key)
-    if id < 0:
-        return VocabularyError(f"the id of {owner} must not be negative, got {_show(id)}", key=key)
+    if type(id) is not int or id < 0:
+        return VocabularyError(f"the id of {owner} must be an int that is not negative, got {_show(id)}", key=key)
     if id > limit:
         reason = f"the id {_show(id)} of {owner} exceeds {limit} (ids < 2**24 and <= 4 x tokens + 65,536)"
         return LimitError(reason, key=key)
@@ -347,11 +346,8 @@ def _merge_fault(merges: tuple[tuple[bytes, bytes], ...], vocab: dict[bytes, int
 
 
 def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Whether UTF-8 can hold it: no lone surrogate."""
+    return text.encode(errors="ignore").decode() == text
 
 
 def _show(value: object) -> str:
@@ -441,16 +437,11 @@ def _canonical_json(value: Any) -> bytes:
 
 def _json_copy(value: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        copy = parse_json(_canonical_json(_plain(value)))
+        text = _canonical_json(dict(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"TokenizerSpec(): provenance must be a JSON object: {error}") from None
-    if not isinstance(copy, dict):
-        raise TypeError(f"TokenizerSpec(): provenance must be a JSON object, got {_show(value)}")
+    copy: dict[str, Any] = parse_json(text)
     return copy
-
-
-def _plain(value: Mapping[str, Any] | None) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
 
 
 # Packing.
@@ -490,7 +481,7 @@ def unpack_vocab(data: bytes) -> dict[bytes, int]:
     """Unpack what `pack_vocab` gave.
 
     Raises:
-        VocabularyError: as `unpack_tokens`; a token twice.
+        VocabularyError, LimitError: as `unpack_tokens`; a token twice.
     """
     steps, start = _counted_array(data)
     tokens = unpack_tokens(data[start:])

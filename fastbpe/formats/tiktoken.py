@@ -122,8 +122,8 @@ def _check_ranks_serve(vocab: Mapping[bytes, int], merges: Sequence[Pair], whole
     for token in vocab:
         if by_list.get(token) != by_rank.get(token):
             raise UnsupportedError(
-                f"the token {token[:40]!r} is made of {by_list.get(token)} by the merges but of {by_rank.get(token)} by "
-                "ranks: write tokenizer.json or .fbpe instead",
+                f"the token {token[:40]!r} is made of {by_list.get(token)} by the merges, but of {by_rank.get(token)} "
+                "by ranks: write tokenizer.json or .fbpe instead",
                 key="merges",
             )
         if not whole and len(token) > 1 and token not in by_rank:

@@ -1,0 +1,97 @@
+"""Merging one pretoken, both semantics, on random vocabularies: real text does not find the errors that these do.
+
+Oracle: the definition, written out below (quadratic).
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+BYTES = {bytes([value]): value for value in range(256)}
+
+
+def merged_by_definition(piece, vocab, merges, whole):
+    """Join the best pair, the leftmost of equals, and look again."""
+    if whole and piece in vocab:
+        return [vocab[piece]]
+    ranks = vocab if merges is None else {pair: rank for rank, pair in enumerate(merges)}
+    parts = [piece[i : i + 1] for i in range(len(piece))]
+    while True:
+        pairs = list(zip(parts, parts[1:]))
+        found = [ranks.get(a + b if merges is None else (a, b), 1 << 40) for a, b in pairs]
+        if not found or min(found) == 1 << 40:
+            return [vocab[part] for part in parts]
+        at = found.index(min(found))
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+
+
+def random_vocab(rng, alphabet):
+    """Ranks: bytes anywhere, tokens of up to 9 letters in any order, so some are unreachable or out of rank order."""
+    tokens = {"".join(rng.choices(alphabet, k=rng.randint(2, 9))).encode() for _ in range(rng.randint(1, 60))}
+    order = [*BYTES, *tokens]
+    if rng.random() < 0.5:
+        rng.shuffle(order)
+    holes = rng.random() < 0.3
+    return {token: rank * (2 if holes else 1) for rank, token in enumerate(order)}
+
+
+def random_merges(rng, alphabet):
+    vocab, merges = dict(BYTES), {}
+    names = [c.encode() for c in alphabet]
+    for _ in range(rng.randint(1, 60)):
+        left, right = rng.choice(names), rng.choice(names)
+        if len(left + right) > 12:
+            continue
+        merges[left, right] = None
+        if left + right not in vocab:
+            vocab[left + right] = 1000 + len(vocab)
+        names.append(left + right)
+    order = list(merges)
+    if rng.random() < 0.3:
+        rng.shuffle(order)
+    return vocab, order
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("semantics", ["ranks", "merges", "merges, whole first"])
+def test_merging_equals_the_definition(core, semantics, seed):
+    rng = random.Random(f"{semantics}{seed}")
+    alphabet = "abcd"[: rng.randint(2, 4)]
+    if semantics == "ranks":
+        vocab, merges, whole = random_vocab(rng, alphabet), None, True
+    else:
+        (vocab, merges), whole = random_merges(rng, alphabet), semantics != "merges"
+    merger = core.Merger(vocab, merges, whole)
+    for length in [*range(1, 12), 20, 31, 32, 33, 63, 64, 65, 66, 130, 300]:
+        for _ in range(6):
+            piece = "".join(rng.choices(alphabet, k=length)).encode()
+            assert merger.merge(piece) == merged_by_definition(piece, vocab, merges, whole), piece
+    for token in list(vocab)[256:]:
+        assert merger.merge(token) == merged_by_definition(token, vocab, merges, whole), token
+
+
+def test_id_order_does_not_make_a_list_of_ranks(core):
+    """Ranks give `abc`; the list, in which only (a, bc) makes it, gives `ab c`."""
+    vocab = {**BYTES, b"ab": 256, b"bc": 257, b"abc": 258}
+    merges = [(b"a", b"b"), (b"b", b"c"), (b"a", b"bc")]
+    assert core.Merger(vocab, merges, False).merge(b"abc") == [256, ord("c")]
+    assert core.Merger(vocab, merges, True).merge(b"abc") == [258]
+    assert core.Merger(vocab, None, True).merge(b"xabc") == [ord("x"), 258]
+
+
+def test_bytes_outside_ascii_and_nul(core):
+    vocab = {**BYTES, b"\0\xff": 300, b"\0\xff\0\xff": 301}
+    assert core.Merger(vocab, None, True).merge(b"\0\xff" * 3) == [301, 300]
+    assert core.Merger(vocab, None, True).merge(b"") == []
+
+
+def test_an_empty_token_is_never_produced(core):
+    vocab = {**BYTES, b"": 256, b"ab": 257}
+    assert core.Merger(vocab, None, True).merge(b"abab" * 40) == [257] * 80
+
+
+def test_long_repetition(core):
+    vocab = {**BYTES, **{b"a" * (1 << k): 255 + k for k in range(1, 7)}}
+    assert core.Merger(vocab, None, True).merge(b"a" * 1000) == [261] * 15 + [260, 258]
