@@ -252,24 +252,21 @@ def _vocab_fault(vocab: dict[bytes, int], limit: int) -> VocabularyError:
             return VocabularyError(f"a token must be bytes, got {_show(token)}", key="vocab")
         if len(token) > MAX_TOKEN_BYTES:
             return LimitError(f"a token of {len(token)} bytes exceeds {MAX_TOKEN_BYTES}: {_show(token)}", key="vocab")
-        fault = _id_fault(id, limit, f"token {_show(token)}", "vocab")
-        if fault is not None:
+        if fault := _id_fault(id, limit, f"token {_show(token)}", "vocab"):
             return fault
         if id in owners:
             return VocabularyError(f"id {id} appears twice: {_show(owners[id])} and {_show(token)}", key="vocab")
         owners[id] = token
     missing = next(token for token in _BYTES if token not in vocab)
-    return VocabularyError(
-        f"the single byte {missing!r} has no token, so not every text could be encoded: add all 256", key="vocab"
-    )
+    reason = f"the single byte {missing!r} has no token, so not every text could be encoded: add all 256"
+    return VocabularyError(reason, key="vocab")
 
 
 def _id_fault(id: object, limit: int, owner: str, key: str) -> VocabularyError | None:
     if type(id) is not int or id < 0:
         return VocabularyError(f"the id of {owner} must be an int that is not negative, got {_show(id)}", key=key)
     if id > limit:
-        reason = f"the id {_show(id)} of {owner} exceeds {limit} (ids < 2**24 and <= 4 x tokens + 65,536)"
-        return LimitError(reason, key=key)
+        return LimitError(f"the id of {owner} exceeds {limit} (2**24 - 1, 4 x tokens + 65,536): {_show(id)}", key=key)
     return None
 
 
@@ -290,8 +287,7 @@ def _check_added(added: tuple[AddedToken, ...], vocab: dict[bytes, int]) -> None
         content = token.content.encode()
         if len(content) > MAX_TOKEN_BYTES:
             raise LimitError(f"a token of {len(content)} bytes exceeds {MAX_TOKEN_BYTES}", key=key)
-        fault = _id_fault(token.id, min(MAX_ID, 4 * n_tokens + 65_536), _show(token.content), key)
-        if fault is not None:
+        if fault := _id_fault(token.id, min(MAX_ID, 4 * n_tokens + 65_536), _show(token.content), key):
             raise fault
         if token.content in contents:
             raise VocabularyError(f"{_show(token.content)} stands at {contents[token.content]} already", key=key)
@@ -401,13 +397,8 @@ def _check_depth(data: bytes) -> None:
         size, brackets = len(brackets), brackets.replace(b"[]", b"")  # removes the innermost level
         if len(brackets) == size:
             break
-    depth = 0
-    for bracket in brackets:
-        depth += 1 if bracket == 0x5B else -1
-        if depth > MAX_DEPTH:
-            raise LimitError(f"JSON nested deeper than {MAX_DEPTH}")
-        if depth < 0:
-            return  # not JSON, as the parser will say
+    if b"[]" in brackets or brackets.count(b"[") > MAX_DEPTH:  # a level more, or as many that are never closed
+        raise LimitError(f"JSON nested deeper than {MAX_DEPTH}")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -119,9 +119,7 @@ def test_merging_adds():
     assert make() + make({}) == make()
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("splits", (Split(GPT2, gaps=False),)), ("special_tokens", ("<|e|>",))]
-)
+@pytest.mark.parametrize(("field", "value"), [("splits", (Split(GPT2, gaps=False),)), ("special_tokens", ("<|e|>",))])
 def test_counts_of_different_kinds_do_not_merge(field, value):
     with pytest.raises(TrainingError, match=field):
         make().merge(make(**{field: value}))

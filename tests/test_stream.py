@@ -12,7 +12,6 @@ from tests.hard_text import hard_strings
 from tests.hostile import SHAPES
 
 
-
 def cut(text, rng, most):
     """Cut a str or bytes into random chunks, some of them empty."""
     position = 0

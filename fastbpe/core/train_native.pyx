@@ -1,5 +1,5 @@
-# Native twin of train_python.
-#
+"""Native twin of train_python."""
+
 # The text.  Every unique pretoken lies in one array of 32-bit symbols, one place a byte, with a separator after
 # each (and one before the first).  A token of n bytes holds n places and writes its id in the first and the last of
 # them, so both neighbours of a token are one load away and a merge writes two places, whatever the length of the
@@ -22,18 +22,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from fastbpe.core.memory cimport resized, zeroed
-from fastbpe.core.pair_table cimport (
-    NO_KEY,
-    SMALLEST_TABLE,
-    Pair,
-    PairTable,
-    mixed,
-    table_create,
-    table_drop,
-    table_find,
-    table_find_or_add,
-    table_lose,
-)
+from fastbpe.core.pair_table cimport NO_KEY, SMALLEST_TABLE, Pair, PairTable, mixed
+from fastbpe.core.pair_table cimport table_create, table_drop, table_find, table_find_or_add, table_lose
 
 import time
 
@@ -41,8 +31,6 @@ import numpy as np
 
 from fastbpe.core.train_python import PROGRESS_SECONDS, byte_order, check_arguments
 from fastbpe.errors import TrainingError
-
-__all__ = ["train_merges"]
 
 cdef extern from *:
     """
@@ -105,6 +93,8 @@ cdef class Trainer:
     cdef uint32_t n_tokens, room_tokens
 
     cdef PairTable table
+    cdef int64_t *filter          # while building: summed weights of all pairs, by hash
+    cdef uint64_t filter_mask
     cdef Candidate *queue
     cdef size_t n_queue, room_queue
     cdef Event *events
@@ -121,22 +111,6 @@ cdef class Trainer:
     cdef object progress, asked
     cdef double reported
 
-    def __cinit__(self):
-        self.reset_pointers()
-
-    cdef void reset_pointers(self) noexcept:
-        self.symbols = NULL
-        self.runs = NULL
-        self.lengths = NULL
-        self.starts = NULL
-        self.spelling = NULL
-        self.left = self.right = NULL
-        self.table.slots = NULL
-        self.queue = NULL
-        self.events = NULL
-        self.touched = NULL
-        self.merged = NULL
-
     def __dealloc__(self):
         table_drop(&self.table)
         free(self.symbols)
@@ -146,6 +120,7 @@ cdef class Trainer:
         free(self.spelling)
         free(self.left)
         free(self.right)
+        free(self.filter)
         free(self.queue)
         free(self.events)
         free(self.touched)
@@ -172,7 +147,9 @@ cdef class Trainer:
         self.runs = <Run *>resized(NULL, len(np.unique(weights[used])), sizeof(Run))
         for index, value in enumerate(byte_order):
             id_of[value] = <uint32_t>index
-            self.add_byte(<uint8_t>value)
+            self.need_token(1)
+            self.spelling[self.n_spelled] = <uint8_t>value
+            self.finish_token(1)
         self.symbols[0] = SEPARATOR
         for rank in range(kept.shape[0]):
             word = words[kept[rank]]
@@ -192,12 +169,6 @@ cdef class Trainer:
                 with nogil:
                     pass                  # lets other threads run
         self.n_symbols = place
-
-    cdef int add_byte(self, uint8_t value) except -1:
-        self.need_token(1)
-        self.spelling[self.n_spelled] = value
-        self.finish_token(1)
-        return 0
 
     # --- tokens -----------------------------------------------------------------------------------------------
 
@@ -352,28 +323,25 @@ cdef class Trainer:
         """Count all pairs afresh, and make a list and an entry for each that reaches the threshold."""
         cdef size_t slot
         cdef int bits = 8
-        cdef int64_t *filter
         cdef Pair *pair
         while bits < FILTER_BITS and <size_t>1 << bits < self.n_symbols:
             bits += 1
-        filter = <int64_t *>zeroed(<size_t>1 << bits, sizeof(int64_t))
         table_drop(&self.table)
         self.n_queue = 0
-        with gil:
-            try:
-                with nogil:
-                    table_create(&self.table, SMALLEST_TABLE)
-                    self.scan(FILTER, filter, (<uint64_t>1 << bits) - 1)
-                    self.scan(COUNT, filter, (<uint64_t>1 << bits) - 1)
-            finally:
-                free(filter)
+        table_create(&self.table, SMALLEST_TABLE)
+        self.filter = <int64_t *>zeroed(<size_t>1 << bits, sizeof(int64_t))
+        self.filter_mask = (<uint64_t>1 << bits) - 1
+        self.scan(FILTER)
+        self.scan(COUNT)
+        free(self.filter)
+        self.filter = NULL
         for slot in range(self.table.mask + 1):
             pair = self.table.slots + slot
             if pair.key != NO_KEY and pair.count >= self.threshold:
                 pair.places = <uint32_t *>resized(NULL, pair.n_places, sizeof(uint32_t))
                 pair.n_places = 0
                 self.add_candidate(pair)
-        self.scan(WRITE, NULL, 0)
+        self.scan(WRITE)
         slot = self.n_queue // 4 + 1
         while slot:
             slot -= 1
@@ -381,7 +349,7 @@ cdef class Trainer:
                 self.sift_down(slot)
         return 0
 
-    cdef int scan(self, int phase, int64_t *filter, uint64_t mask) except -1 nogil:
+    cdef int scan(self, int phase) except -1 nogil:
         """Walk over every pair of neighbours, once for each pass of a build."""
         cdef size_t place = 1, behind
         cdef uint64_t key
@@ -399,9 +367,9 @@ cdef class Trainer:
                 run += 1
             key = <uint64_t>self.symbols[place] << 32 | self.symbols[behind]
             if phase == FILTER:
-                filter[mixed(key) & mask] += run.weight
+                self.filter[mixed(key) & self.filter_mask] += run.weight
             elif phase == COUNT:
-                if filter[mixed(key) & mask] >= self.threshold:
+                if self.filter[mixed(key) & self.filter_mask] >= self.threshold:
                     pair = table_find_or_add(&self.table, key)
                     pair.count += run.weight
                     pair.n_places += 1

@@ -174,12 +174,12 @@ def _sniff(data: bytes) -> tuple[str, Any]:
         return _sniff_json(parse_json(data))
     if tiktoken.looks_like(data):
         return "tiktoken", None
-    if data.startswith(b"#version") or _is_merge(data):
-        return "gpt2", None
     kinds = {b"GGUF": "a GGUF file", b"\n": "a SentencePiece model", b"minbpe": "a minbpe model", b"\x80": "a pickle"}
     for start, kind in kinds.items():
         if data.startswith(start):
             raise UnsupportedError(f"looks like {kind}, which is not supported: convert it to tokenizer.json")
+    if data.startswith(b"#version") or _is_merge(data):
+        return "gpt2", None
     raise VocabularyError(f"{'not of a known format' if data else 'the file is empty'} ({', '.join(FORMATS)})")
 
 

@@ -1,0 +1,72 @@
+"""NFC.  Oracle: `tokenizers.normalizers.NFC()`, on every scalar in context; `nfc` of the whole text for `settled`."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+
+import pytest
+
+from fastbpe.normalize import WALLS, nfc, settled
+
+normalizers = pytest.importorskip("tokenizers.normalizers", reason="tokenizers is not installed")
+OWNER = normalizers.NFC().normalize_str
+
+SCALARS = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+# Marks of several classes, starters that join, Hangul, singletons, and parts of compositions newer than the owner's.
+NEIGHBOURS = (
+    "aA\u0345\u0334\u0323\u0301\u0307\u3099\u094d\u093c\u1100\u1161\u11a8\uac00\u09c7\u09be\u00e9\u1e69\u212b\uf900\u0344\u0958"
+    "\U00011935\U00011930\U0001611e\U00016d67\U00016d63\U000105d2\U000105da\U00011382\U000113c9\U000113c2\U000113b8"
+)
+MOVING = [c for c in SCALARS if unicodedata.combining(c)] + [chr(c) for c in range(0x1100, 0x1200)]
+
+
+def hard_texts(seed, count):
+    rng = random.Random(seed)
+    pool = MOVING + sorted(WALLS) * 3 + list(NEIGHBOURS) * 8
+    return ["".join(rng.choices(pool, k=rng.randint(1, 12))) for _ in range(count)]
+
+
+def test_every_scalar_in_context():
+    # U+10300 is inert, so the texts that it joins do not touch each other.
+    pairs = list(zip(NEIGHBOURS, NEIGHBOURS[5:] + NEIGHBOURS[:5]))
+    rng = random.Random(1)
+    for start in range(0, len(SCALARS), 500):
+        (a, b), (c, d) = rng.choices(pairs, k=2)
+        text = f"{c}{d}\U00010300{a}{b}".join(["", *SCALARS[start : start + 500], ""])
+        assert nfc(text) == OWNER(text), f"from U+{ord(SCALARS[start]):04X}"
+
+
+def test_random_runs_of_characters_that_move():
+    for text in hard_texts(2, 20_000):
+        assert nfc(text) == OWNER(text), ascii(text)
+
+
+def test_walls_differ_from_newer_tables():
+    # The published example: newer Unicode composes the pair, the owner does not.
+    assert nfc("\U00011935\U00011930") == "\U00011935\U00011930" == OWNER("\U00011935\U00011930")
+    assert nfc("a\u0897\u0323") == "a\u0897\u0323" == OWNER("a\u0897\u0323")
+
+
+def test_nothing_after_changes_what_is_settled():
+    texts = hard_texts(3, 10_000)
+    for text, later in zip(texts, reversed(texts)):
+        index = settled(text)
+        assert nfc(text[:index]) + nfc(text[index:] + later) == nfc(text + later), ascii((text, index, later))
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("", 0),
+        ("a", 0),
+        ("ab", 1),
+        ("ae\u0301", 1),
+        ("\u0301\u0301", 0),
+        ("x\u1100\u1161\u11a8", 1),
+        ("가나", 1),
+        ("ab\u212b", 2),
+    ],
+)
+def test_settled_is_the_last_character_that_stands_alone(text, index):
+    assert settled(text) == index
