@@ -21,12 +21,13 @@ import struct
 import sys
 import zlib
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from itertools import accumulate
-from operator import add
+from operator import add, lt
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -101,13 +102,10 @@ class TokenizerSpec:
             "added_tokens": tuple(self.added_tokens),
         }
         _check_settings(self, fields["splits"])
-        _check_vocab(vocab, len(vocab) + len(fields["added_tokens"]))
+        vocab = _checked_vocab(vocab, len(vocab) + len(fields["added_tokens"]))
         _check_added(fields["added_tokens"], vocab)
         if fields["merges"] is not None:
             _check_merges(fields["merges"], vocab)
-        ids = list(vocab.values())
-        if ids != sorted(ids):
-            vocab = dict(sorted(vocab.items(), key=lambda item: item[1]))
         fields["vocab"] = MappingProxyType(vocab)
         fields["added_tokens"] = tuple(sorted(fields["added_tokens"], key=lambda token: token.id))
         if self.provenance is not None:
@@ -228,21 +226,25 @@ def _check_settings(spec: TokenizerSpec, splits: tuple[Split, ...]) -> None:
             raise VocabularyError("a pattern must be text that is not empty", key=f"splits[{index}]")
 
 
-def _check_vocab(vocab: dict[bytes, int], n_tokens: int) -> None:
+def _checked_vocab(vocab: dict[bytes, int], n_tokens: int) -> dict[bytes, int]:
+    """The vocabulary in the order of ids."""
     if len(vocab) > MAX_TOKENS:
         raise LimitError(f"{len(vocab)} tokens are more than {MAX_TOKENS}", key="vocab")
     limit = min(MAX_ID, 4 * n_tokens + 65_536)
-    ids = list(vocab.values())
     if not (
         set(map(type, vocab)) == {bytes}
-        and set(map(type, ids)) == {int}
-        and len(set(ids)) == len(ids)
-        and min(ids) >= 0
-        and max(ids) <= limit
+        and set(map(type, vocab.values())) == {int}
         and max(map(len, vocab)) <= MAX_TOKEN_BYTES
         and all(map(vocab.__contains__, _BYTES))
     ):
         raise _vocab_fault(vocab, limit)
+    ids = list(vocab.values())
+    if not all(map(lt, ids, ids[1:])):
+        vocab = dict(sorted(vocab.items(), key=lambda item: item[1]))
+        ids = list(vocab.values())
+    if ids[0] < 0 or ids[-1] > limit or not all(map(lt, ids, ids[1:])):
+        raise _vocab_fault(vocab, limit)
+    return vocab
 
 
 def _vocab_fault(vocab: dict[bytes, int], limit: int) -> VocabularyError:
@@ -274,8 +276,7 @@ def _check_added(added: tuple[AddedToken, ...], vocab: dict[bytes, int]) -> None
     n_tokens = len(vocab) + len(added)
     if n_tokens > MAX_TOKENS:
         raise LimitError(f"{n_tokens} tokens are more than {MAX_TOKENS}", key="added_tokens")
-    added_ids = {token.id for token in added if isinstance(token, AddedToken) and type(token.id) is int}
-    by_id = {id: token for token, id in vocab.items() if id in added_ids}
+    tokens, ids = list(vocab), list(vocab.values())
     contents: dict[str, int] = {}
     owners: dict[int, AddedToken] = {}
     for index, token in enumerate(added):
@@ -292,8 +293,9 @@ def _check_added(added: tuple[AddedToken, ...], vocab: dict[bytes, int]) -> None
         if token.content in contents:
             raise VocabularyError(f"{_show(token.content)} stands at {contents[token.content]} already", key=key)
         contents[token.content] = index
-        if by_id.get(token.id, content) != content:
-            reason = f"id {token.id} of {_show(token.content)} is that of the token {_show(by_id[token.id])}"
+        place = bisect_left(ids, token.id)
+        if place < len(ids) and ids[place] == token.id and tokens[place] != content:
+            reason = f"id {token.id} of {_show(token.content)} is that of the token {_show(tokens[place])}"
             raise VocabularyError(reason, key=key)
         first = owners.setdefault(token.id, token)
         if first is not token and not (first.special and token.special):

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from fastbpe import core as chooser
+
 ROOT = Path(__file__).resolve().parent.parent
 NOVEL = ROOT / "benchmarks" / "data" / "moby_dick.txt.xz"
 SEPARATOR = "<|endoftext|>\n"
@@ -20,6 +22,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "core" in getattr(item, "fixturenames", ()):
             item.add_marker("both_backends")
+        if item.get_closest_marker("native_only") and not native_is_built() and reason_for_pure():
+            item.add_marker(pytest.mark.skip(reason=f"built without native modules ({reason_for_pure()})"))
+
+
+def native_is_built() -> bool:
+    try:
+        chooser.backend_modules("native")
+    except ImportError:
+        return False
+    return True
 
 
 def reason_for_pure() -> str | None:
@@ -37,8 +49,6 @@ def reason_for_pure() -> str | None:
 @pytest.fixture(scope="session", params=["native", "python"])
 def core(request: pytest.FixtureRequest) -> Any:
     """The classes and functions of one backend; every behavioural test of the core runs on both."""
-    from fastbpe import core as chooser
-
     try:
         return chooser.backend_modules(request.param)
     except ImportError as error:

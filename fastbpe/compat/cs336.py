@@ -46,23 +46,22 @@ class Tokenizer:
         Raises:
             VocabularyError: vocab and merges do not fit together.
         """
-        ids = {token: number for number, token in vocab.items()}
-        added = []
-        following = max(vocab, default=-1) + 1
-        for text in dict.fromkeys(special_tokens or ()):
-            number = ids.get(text.encode())
-            if number is None:
-                number, following = following, following + 1
-            added.append(AddedToken(text, number))
+        made = {left + right for left, right in merges}
+        ordinary = {token: number for number, token in vocab.items() if len(token) == 1 or token in made}
+        # What no merge makes is a special token, whether this call matches it or not.
+        special = {token: number for number, token in vocab.items() if token not in ordinary}
+        for text in special_tokens or ():
+            special.setdefault(text.encode(), max([*vocab, *special.values()], default=-1) + 1)
         spec = TokenizerSpec(
             splits=_SPLITS,
-            vocab=ids,
+            vocab=ordinary,
             merges=tuple((left, right) for left, right in merges),
             whole=False,
-            added_tokens=tuple(added),
+            added_tokens=tuple(AddedToken(token.decode(), number) for token, number in special.items()),
         )
         self._tokenizer = tokenizer.Tokenizer(spec)
-        self.vocab = {**vocab, **{token.id: token.content.encode() for token in added}}
+        self._allowed = frozenset(special_tokens or ())
+        self.vocab = {**vocab, **{number: token for token, number in special.items()}}
         self.merges = list(merges)
 
     @classmethod
@@ -86,11 +85,11 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""
-        return self._tokenizer.encode(text, allowed_special="all")
+        return self._tokenizer.encode(text, allowed_special=self._allowed, disallowed_special=())
 
     def encode_iterable(self, iterable: Iterable[str]) -> Iterator[int]:
         """Yield the ids of the texts joined, lazily and in constant memory: for example of an open file."""
-        return self._tokenizer.iter_encode(iterable, allowed_special="all")
+        return self._tokenizer.iter_encode(iterable, allowed_special=self._allowed, disallowed_special=())
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of ids; bytes that are no UTF-8 become U+FFFD."""

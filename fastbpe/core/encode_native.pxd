@@ -1,13 +1,20 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastbpe.core.merge_native cimport Merger
-from fastbpe.core.split_native cimport Splitter, SplitStream
+from fastbpe.core.split_native cimport Scan, Splitter, SplitStream
 
 
 cdef struct Line:
     uint64_t key[4]      # up to 31 bytes, zero padded; the last byte is the length
     uint32_t ids[7]
     uint32_t count
+
+
+cdef struct Piece:
+    uint64_t key[4]
+    const uint8_t *data
+    Py_ssize_t size
+    Line *line           # the set that may hold it; NULL for a long pretoken
 
 
 cdef class Scratch:
@@ -30,6 +37,10 @@ cdef class Encoder:
     cdef Scratch acquire(self)
     cdef void release(self, Scratch scratch)
     cdef int encode_piece(self, const uint8_t *data, Py_ssize_t size, bint padded, Scratch scratch) except -1 nogil
+    cdef int emit(self, Piece *piece, Scratch scratch) except -1 nogil
+    cdef int encode_slice(
+        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t visible, Scan *scan, Scratch scratch
+    ) except -1 nogil
     cdef int encode_text(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1
     cdef int encode_spans(self, bytes text, Scratch scratch, object check) except -1
 

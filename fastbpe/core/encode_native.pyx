@@ -12,15 +12,26 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 
 from fastbpe.core.merge_native cimport NONE, Merger
-from fastbpe.core.split_native cimport Scan, Splitter, SplitStream, scan_reset
+from fastbpe.core.split_native cimport Scan, Splitter, SplitStream, next_slice, scan_reset
 
 import numpy as np
 
+cdef extern from *:
+    """
+    #if defined(__GNUC__) || defined(__clang__)
+    #define fastbpe_prefetch(address) __builtin_prefetch(address)
+    #else
+    #define fastbpe_prefetch(address) ((void)(address))
+    #endif
+    """
+    void prefetch "fastbpe_prefetch"(const void *address) noexcept nogil
+
 cdef enum:
+    BATCH = 64           # pretokens whose lines are fetched together
     SETS = 1 << 16       # of two lines of 64 bytes: 8 MB, touched as it is used
     LONGEST = 31         # bytes of a pretoken that the table can hold
     INLINE = 7           # ids of a pretoken that the table can hold
-    SLICE = 1 << 20      # bytes between two looks at signals
+    SLICE = 1 << 20      # as in split_native
     KEPT = 1 << 18       # ids of output space that an idle scratch keeps
     IDLE = 2             # scratches kept between calls
 
@@ -113,6 +124,19 @@ cdef inline uint64_t hash_key(const uint64_t *key) noexcept nogil:
     return value ^ value >> 32
 
 
+cdef inline void prepare(
+    Piece *piece, const uint8_t *data, Py_ssize_t size, bint padded, Line *lines, uint64_t mask
+) noexcept nogil:
+    """Note a pretoken, and send for the line that may hold it."""
+    piece.data = data
+    piece.size = size
+    piece.line = NULL
+    if size <= LONGEST:
+        make_key(data, size, padded, piece.key)
+        piece.line = lines + 2 * (hash_key(piece.key) & mask)
+        prefetch(piece.line)
+
+
 cdef inline bint equal_key(const Line *line, const uint64_t *key) noexcept nogil:
     return ((line.key[0] ^ key[0]) | (line.key[1] ^ key[1]) | (line.key[2] ^ key[2]) | (line.key[3] ^ key[3])) == 0
 
@@ -137,63 +161,73 @@ cdef class Encoder:
 
     cdef int encode_piece(self, const uint8_t *data, Py_ssize_t size, bint padded, Scratch scratch) except -1 nogil:
         """Append the ids of one pretoken."""
-        cdef uint64_t key[4]
-        cdef Line *line
+        cdef Piece piece
+        prepare(&piece, data, size, padded, scratch.lines, scratch.mask)
+        return self.emit(&piece, scratch)
+
+    cdef int emit(self, Piece *piece, Scratch scratch) except -1 nogil:
+        """Append the ids of a prepared pretoken: from its line, else by look-up or merging."""
+        cdef Line *line = piece.line
         cdef uint32_t number
-        cdef Py_ssize_t count, at
+        cdef Py_ssize_t count
         cdef uint32_t *out
-        if size > LONGEST:
-            scratch.reserve(size)
-            number = self.merger.lookup(data, size) if self.merger.whole else NONE
-            if number != NONE:
-                scratch.out[scratch.size] = number
-                scratch.size += 1
-            else:
-                scratch.size += self.merger.merge_into(data, size, scratch.out + scratch.size)
-            return 0
-        scratch.reserve(LONGEST)
-        out = scratch.out + scratch.size
-        make_key(data, size, padded, key)
-        line = scratch.lines + 2 * (hash_key(key) & scratch.mask)
-        if not equal_key(line, key):
-            if equal_key(line + 1, key):
+        if piece.size > LONGEST:
+            scratch.reserve(piece.size)
+            out = scratch.out + scratch.size
+        else:
+            scratch.reserve(LONGEST)
+            out = scratch.out + scratch.size
+            if not equal_key(line, piece.key) and equal_key(line + 1, piece.key):
                 line += 1
-            else:
-                number = self.merger.lookup(data, size) if self.merger.whole else NONE
-                if number != NONE:
-                    out[0] = number
-                    count = 1
-                else:
-                    count = self.merger.merge_into(data, size, out)
-                scratch.size += count
-                if count <= INLINE:
-                    line[1] = line[0]
-                    memcpy(line.key, key, sizeof(key))
-                    line.count = <uint32_t>count
-                    memcpy(line.ids, out, count * sizeof(uint32_t))
+            if equal_key(line, piece.key):
+                memcpy(out, line.ids, 4 * sizeof(uint32_t))  # most have fewer; the rest is overwritten
+                if line.count > 4:
+                    memcpy(out + 4, line.ids + 4, 3 * sizeof(uint32_t))
+                scratch.size += line.count
                 return 0
-        out[0] = line.ids[0]
-        for at in range(1, line.count):
-            out[at] = line.ids[at]
-        scratch.size += line.count
+        number = self.merger.lookup(piece.data, piece.size) if self.merger.whole else NONE
+        if number != NONE:
+            out[0] = number
+            count = 1
+        else:
+            count = self.merger.merge_into(piece.data, piece.size, out)
+        scratch.size += count
+        if piece.size <= LONGEST and count <= INLINE:
+            line[1] = line[0]
+            memcpy(line.key, piece.key, sizeof(piece.key))
+            line.count = <uint32_t>count
+            memcpy(line.ids, out, count * sizeof(uint32_t))
+        return 0
+
+    cdef int encode_slice(
+        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t visible, Scan *scan, Scratch scratch
+    ) except -1 nogil:
+        """Append the ids of the pretokens that end before `visible`.
+
+        In batches: the lines of all are on their way from memory before the first is looked at.
+        """
+        cdef Piece pieces[BATCH]
+        cdef Py_ssize_t begin, end
+        cdef int count = BATCH, at
+        while count == BATCH:
+            count = 0
+            while count < BATCH and self.native_splitter.next(data, visible, visible == size, scan, &begin, &end):
+                prepare(&pieces[count], data + begin, end - begin, end + 8 <= size, scratch.lines, scratch.mask)
+                count += 1
+            for at in range(count):
+                self.emit(&pieces[at], scratch)
         return 0
 
     cdef int encode_text(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1:
         """Append the ids of one whole text."""
         cdef Scan scan
-        cdef Py_ssize_t begin, end, visible = 0
+        cdef Py_ssize_t visible = 0
         cdef bint looks = size > SLICE
         scan_reset(&scan)
         while visible < size:
-            if size - visible <= SLICE:
-                visible = size
-            else:
-                visible += SLICE
-                while visible < size and (data[visible] & 0xC0) == 0x80:
-                    visible += 1
+            visible = next_slice(data, size, visible)
             with nogil:
-                while self.native_splitter.next(data, visible, visible == size, &scan, &begin, &end):
-                    self.encode_piece(data + begin, end - begin, end + 8 <= size, scratch)
+                self.encode_slice(data, size, visible, &scan, scratch)
             if looks:
                 PyErr_CheckSignals()
                 if check is not None:
@@ -270,12 +304,10 @@ cdef class EncodeStream:
     cdef int drain(self, bint final) except -1:
         """Append the ids of the pretokens that are decided."""
         cdef SplitStream splits = self.splits
-        cdef Py_ssize_t begin, end
+        # The buffer has room behind the text, so a text that is not final looks like one that goes on.
+        cdef Py_ssize_t size = splits.size if final else splits.size + 1
         with nogil:
-            while splits.splitter.next(splits.data, splits.size, final, &splits.scan, &begin, &end):
-                self.encoder.encode_piece(
-                    splits.data + begin, end - begin, end + 8 <= splits.capacity, self.scratch
-                )
+            self.encoder.encode_slice(splits.data, size, splits.size, &splits.scan, self.scratch)
         if final:
             splits.clear()
         else:

@@ -3,12 +3,6 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 cdef uint32_t NONE
 
 
-cdef struct Pair:
-    uint64_t key       # left id << 32 | right id; all ones: empty
-    uint32_t rank
-    uint32_t product
-
-
 # A binary heap of rank << 32 | position: the lowest rank first, of equals the leftmost.
 cdef struct Heap:
     uint64_t *items
@@ -17,36 +11,58 @@ cdef struct Heap:
 
 
 cdef class Merger:
-    # tokens by id
+    # Symbols are numbered by priority: 0 to 255 are the bytes, then the tokens in the order in which merges make them,
+    # then those that no merge makes.
+    cdef uint32_t n_symbols
     cdef uint8_t *blob
-    cdef uint32_t *offset     # n_ids + 1
-    cdef uint32_t n_ids
-    cdef uint32_t byte_id[256]
-    # bytes -> id
-    cdef uint32_t *slots      # id + 1, 0: empty
+    cdef uint32_t *offset      # n_symbols + 1
+    cdef uint32_t *id_of
+    cdef uint32_t *left        # of the realized pair; NONE for bytes and unreachable symbols
+    cdef uint32_t *right
+    cdef uint32_t *prefix      # longest proper prefix that is a reachable symbol, or NONE
+    cdef uint8_t *flagged      # a symbol whose parts are not made in the order of priority; NULL if there is none
+    cdef uint32_t *slots       # bytes -> symbol + 1; 0: empty
     cdef uint64_t slot_mask
-    # (left, right) -> rank, product
-    cdef Pair *pairs
+    cdef uint64_t *pairs       # left << 42 | right << 21 | product; all ones: empty
     cdef uint64_t pair_mask
-    cdef uint32_t *byte_pair  # index into pairs + 1 for two single bytes, by their values
-    cdef uint32_t *product    # by rank; NULL where the rank is the product
+    cdef uint64_t *filter      # a bit for the upper half of the hash of each pair
+    cdef uint32_t *byte_pair   # product of two bytes, or NONE
+    cdef uint64_t *steps       # trie: node << 36 | byte << 28 | child; 0: empty
+    cdef uint64_t step_mask
+    cdef uint32_t *node_symbol
+    cdef uint32_t n_nodes
+    cdef uint32_t *root        # node after the first two bytes; 0: none
+    cdef uint64_t *listed      # only while a merge list is read: left << 32 | right; all ones: empty
+    cdef uint32_t *listed_rank
+    cdef uint64_t listed_mask
+    cdef uint32_t *listed_product
     cdef bint whole
 
-    cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
-    cdef int _store_tokens(self, vocab) except -1
-    cdef int _index_tokens(self) except -1
-    cdef int _index_byte_pairs(self) except -1
-    cdef int _list_pairs(self, merges, Py_ssize_t n_merges) except -1
-    cdef int _realize_pairs(self) except -1
-    cdef int _realize(self, uint32_t number, const uint8_t *data, uint32_t size, uint32_t *work) except -1
-    cdef Pair *find_pair(self, uint32_t left, uint32_t right) noexcept nogil
-    cdef int _add_pair(self, uint32_t left, uint32_t right, uint32_t rank, uint32_t product) except -1
+    cdef int _store(self, tokens, ids) except -1
+    cdef _realize(self, merges)
+    cdef int _list(self, merges) except -1
+    cdef int _order_by_rank(self, list ranks) except -1
+    cdef int _index_pairs(self) except -1
+    cdef int _flag(self) except -1
+    cdef int _grow_trie(self) except -1
+    cdef int _widen_trie(self) except -1
+    cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
+    cdef uint32_t join(self, uint32_t left, uint32_t right) noexcept nogil
+    cdef uint32_t _rank(
+        self, uint32_t left, uint32_t right, const uint8_t *data, Py_ssize_t size, bint loading
+    ) noexcept nogil
     cdef Py_ssize_t _merge_short(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
-    cdef Py_ssize_t _merge_long(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil
+    cdef Py_ssize_t _merge_queue(
+        self, const uint8_t *data, uint32_t size, uint32_t *out, bint loading
+    ) except -1 nogil
     cdef Py_ssize_t _merge_linked(
-        self, const uint8_t *data, uint32_t size, uint32_t *out, Heap *heap, uint32_t *links
+        self, const uint8_t *data, uint32_t size, uint32_t *out, Heap *heap, uint32_t *links, bint loading
     ) except -1 nogil
-    cdef int _renew(
-        self, uint32_t at, uint32_t size, uint32_t *out, uint32_t *after, uint32_t *ranks, Heap *heap
-    ) except -1 nogil
+    cdef Py_ssize_t _backtrack(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil
+    cdef uint32_t _longest(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
+    cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil
+    cdef int _valid_flagged(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil
+    cdef uint32_t _step(self, uint32_t node, uint8_t byte) noexcept nogil
+
+    cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil

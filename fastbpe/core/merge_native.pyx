@@ -1,24 +1,32 @@
 """Native twin of merge_python.
 
-Both semantics become one table (left id, right id) -> rank, product.  With a merge list that is the list.  With ranks
-one pair a token is enough, its *realized pair*: the last merge when the bytes of the token are merged alone.  (A symbol
-that appears in any merge is the result of merging its own bytes, because no earlier merge crossed its ends; so it came
-from that pair.)
+Both semantics become one table (left symbol, right symbol) -> product.  One pair a token is enough, its *realized
+pair*: the last merge when the bytes of the token are merged alone.  For a symbol that appears in any merge is the
+result of merging its own bytes, because no earlier merge crossed its ends; so it came from that pair.  Symbols are
+numbered by the priority of their pair, so the product is the priority too.
+
+Short pretokens are merged step by step.  Long ones are encoded by backtracking with pair validity, as in rust-gems'
+`bpe` (GitHub, 2024): a sequence of symbols is the result of merging exactly if each two neighbours are the result of
+merging their bytes, and each text has one such sequence.  Take the longest symbol that fits behind the one before; at a
+dead end step back.  No position is left twice, so the time is linear.  DESIGN.md has the proofs.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from fastbpe.core.memory cimport resized, zeroed
 
 from os import urandom as _urandom
 
-from fastbpe.core.merge_python import SHORT as _SHORT
-
 cdef enum:
-    SHORT = 64        # as in merge_python
-    MAX_IDS = 1 << 25  # architecture: ids stay below 2**24
+    SHORT = 64         # bytes: the room of the step-by-step merge
+    SHORT_WIDE = 14    # bytes of a pretoken of characters that take three bytes: from here on backtracking is faster
+    SHORT_BYTES = 28   # the same for all others
+    MAX_SYMBOLS = (1 << 21) - 1
+    MAX_BYTES = 1 << 28
 
 cdef uint32_t NONE = 0xFFFFFFFF
 cdef uint64_t EMPTY = 0xFFFFFFFFFFFFFFFFULL
@@ -26,11 +34,8 @@ cdef uint64_t EMPTY = 0xFFFFFFFFFFFFFFFFULL
 # A vocabulary from a stranger must not be able to choose tokens that collide.
 cdef uint64_t SEED = int.from_bytes(_urandom(8), "little")
 
-if SHORT != _SHORT:
-    raise ImportError("merge_native and merge_python disagree on SHORT")
 
-
-cdef inline uint64_t _hash(const uint8_t *data, Py_ssize_t size) noexcept nogil:
+cdef inline uint64_t hash_bytes(const uint8_t *data, Py_ssize_t size) noexcept nogil:
     """Multiply and fold 8 bytes at a time."""
     cdef uint64_t value = SEED ^ <uint64_t>size * 0x9E3779B97F4A7C15ULL, word
     while size >= 8:
@@ -48,14 +53,16 @@ cdef inline uint64_t _hash(const uint8_t *data, Py_ssize_t size) noexcept nogil:
     return value ^ value >> 32
 
 
-cdef inline uint64_t _pair_hash(uint64_t key) noexcept nogil:
-    key *= 0x9E3779B97F4A7C15ULL
-    return key ^ key >> 32
+cdef inline uint64_t hash_number(uint64_t key) noexcept nogil:
+    key = (key ^ SEED) * 0x9E3779B97F4A7C15ULL
+    key ^= key >> 29
+    return key * 0xBF58476D1CE4E5B9ULL
 
 
-cdef uint64_t _table_size(Py_ssize_t count) noexcept nogil:
+cdef uint64_t table_size(uint64_t count) noexcept nogil:
+    """Return the size of an open-addressing table that stays at most half full."""
     cdef uint64_t size = 64
-    while size < <uint64_t>count * 2:
+    while size < count * 2:
         size *= 2
     return size
 
@@ -89,14 +96,9 @@ cdef inline void heap_pop(Heap *heap) noexcept nogil:
 
 
 cdef inline int heap_push(Heap *heap, uint64_t item) except -1 nogil:
-    cdef uint64_t *grown
     cdef Py_ssize_t at, parent
     if heap.size == heap.capacity:
-        grown = <uint64_t *>realloc(heap.items, 2 * heap.capacity * sizeof(uint64_t))
-        if not grown:
-            with gil:
-                raise MemoryError
-        heap.items = grown
+        heap.items = <uint64_t *>resized(heap.items, 2 * heap.capacity, sizeof(uint64_t))
         heap.capacity *= 2
     at = heap.size
     heap.size += 1
@@ -112,318 +114,538 @@ cdef inline int heap_push(Heap *heap, uint64_t item) except -1 nogil:
 
 cdef class Merger:
     def __cinit__(self, vocab, merges, bint whole):
-        cdef Py_ssize_t n_tokens = len(vocab), n_merges = 0 if merges is None else len(merges)
-        cdef uint64_t n_slots = _table_size(n_tokens), n_pairs = _table_size(n_merges if n_merges else n_tokens)
-        cdef uint64_t at
         self.whole = whole
-        self._store_tokens(vocab)
-        self.slots = <uint32_t *>calloc(n_slots, sizeof(uint32_t))
-        self.pairs = <Pair *>malloc(n_pairs * sizeof(Pair))
-        self.byte_pair = <uint32_t *>calloc(65536, sizeof(uint32_t))
-        if not (self.slots and self.pairs and self.byte_pair):
-            raise MemoryError
-        self.slot_mask = n_slots - 1
-        self.pair_mask = n_pairs - 1
-        for at in range(n_pairs):
-            self.pairs[at].key = EMPTY
-        self._index_tokens()
-        if merges is None:
-            self._realize_pairs()
-        else:
-            self._list_pairs(merges, n_merges)
-        self._index_byte_pairs()
+        tokens = [bytes((value,)) for value in range(256)]
+        for token in tokens:
+            if token not in vocab:
+                raise ValueError(f"vocab must have a token for each byte, {token!r} has none")
+        # A published file may hold an empty token; no pair of symbols ever makes it.
+        tokens += [token for token in sorted(vocab, key=vocab.__getitem__) if len(token) > 1]
+        self._store(tokens, [vocab[token] for token in tokens])
+        ranks = self._realize(merges)
+        if merges is not None:
+            self._order_by_rank(ranks)
+        self._index_pairs()
+        self._flag()
+        self._grow_trie()
 
     def __dealloc__(self):
         free(self.blob)
         free(self.offset)
+        free(self.id_of)
+        free(self.left)
+        free(self.right)
+        free(self.prefix)
+        free(self.flagged)
         free(self.slots)
         free(self.pairs)
+        free(self.filter)
         free(self.byte_pair)
-        free(self.product)
+        free(self.steps)
+        free(self.node_symbol)
+        free(self.root)
+        free(self.listed)
+        free(self.listed_rank)
+        free(self.listed_product)
 
-    cdef int _store_tokens(self, vocab) except -1:
-        cdef Py_ssize_t total = 0, size
-        cdef uint32_t number, place = 0
-        by_id = {}
-        for token, at in vocab.items():
-            if not 0 <= at < MAX_IDS:
-                raise ValueError(f"ids must be below {MAX_IDS}, got {at}")
-            by_id[at] = token
-            total += len(token)
-        self.n_ids = max(by_id, default=-1) + 1
-        if total >= NONE:
-            raise ValueError("tokens must have less than 2**32 bytes together")
-        self.blob = <uint8_t *>malloc(total + 1)
-        self.offset = <uint32_t *>malloc((<Py_ssize_t>self.n_ids + 1) * sizeof(uint32_t))
-        if not (self.blob and self.offset):
-            raise MemoryError
-        for number in range(self.n_ids):
-            self.offset[number] = place
-            token = <bytes?>by_id.get(number, b"")
-            size = PyBytes_GET_SIZE(token)
+    # ------------------------------------------------------------ loading
+
+    cdef int _store(self, tokens, ids) except -1:
+        """Number the tokens in the given order, and index them by their bytes."""
+        cdef uint64_t total = sum(map(len, tokens)), n_slots = table_size(len(tokens)), at
+        cdef uint32_t symbol, place = 0, size
+        if len(tokens) > MAX_SYMBOLS or total >= MAX_BYTES:
+            raise ValueError(f"vocab must have at most {MAX_SYMBOLS} tokens and {MAX_BYTES} bytes")
+        self.n_symbols = <uint32_t>len(tokens)
+        self.blob = <uint8_t *>resized(self.blob, total, 1)
+        self.offset = <uint32_t *>resized(self.offset, self.n_symbols + 1, sizeof(uint32_t))
+        self.id_of = <uint32_t *>resized(self.id_of, self.n_symbols, sizeof(uint32_t))
+        self.left = <uint32_t *>resized(self.left, self.n_symbols, sizeof(uint32_t))
+        self.right = <uint32_t *>resized(self.right, self.n_symbols, sizeof(uint32_t))
+        free(self.slots)
+        self.slots = NULL
+        self.slots = <uint32_t *>zeroed(n_slots, sizeof(uint32_t))
+        self.slot_mask = n_slots - 1
+        for symbol in range(self.n_symbols):
+            token = <bytes?>tokens[symbol]
+            size = <uint32_t>PyBytes_GET_SIZE(token)
             memcpy(self.blob + place, PyBytes_AS_STRING(token), size)
-            place += <uint32_t>size
-        self.offset[self.n_ids] = place
-        return 0
-
-    cdef int _index_tokens(self) except -1:
-        cdef uint32_t number, size
-        cdef uint64_t at
-        for number in range(256):
-            self.byte_id[number] = NONE
-        for number in range(self.n_ids):
-            size = self.offset[number + 1] - self.offset[number]
-            if size == 0:
-                continue
-            if size == 1:
-                self.byte_id[self.blob[self.offset[number]]] = number
-            at = _hash(self.blob + self.offset[number], size) & self.slot_mask
+            self.offset[symbol] = place
+            self.id_of[symbol] = ids[symbol]
+            self.left[symbol] = self.right[symbol] = NONE
+            at = hash_bytes(self.blob + place, size) & self.slot_mask
             while self.slots[at]:
                 at = (at + 1) & self.slot_mask
-            self.slots[at] = number + 1
-        for number in range(256):
-            if self.byte_id[number] == NONE:
-                raise ValueError(f"vocab must have a token for each byte, 0x{number:02x} has none")
+            self.slots[at] = symbol + 1
+            place += size
+        self.offset[self.n_symbols] = place
         return 0
 
-    cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
-        """Return the id of the token with these bytes, or NONE."""
-        cdef uint64_t at = _hash(data, size) & self.slot_mask
-        cdef uint32_t number, start
+    cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+        """Return the symbol with these bytes, or NONE."""
+        cdef uint64_t at = hash_bytes(data, size) & self.slot_mask
+        cdef uint32_t symbol, start
         while self.slots[at]:
-            number = self.slots[at] - 1
-            start = self.offset[number]
-            if self.offset[number + 1] - start == <uint32_t>size and memcmp(self.blob + start, data, size) == 0:
-                return number
+            symbol = self.slots[at] - 1
+            start = self.offset[symbol]
+            if self.offset[symbol + 1] - start == <uint32_t>size and memcmp(self.blob + start, data, size) == 0:
+                return symbol
             at = (at + 1) & self.slot_mask
         return NONE
 
-    cdef inline Pair *find_pair(self, uint32_t left, uint32_t right) noexcept nogil:
-        """Return the pair, or the empty slot where it would stand."""
-        cdef uint64_t key = <uint64_t>left << 32 | right
-        cdef uint64_t at = _pair_hash(key) & self.pair_mask
-        while self.pairs[at].key != key and self.pairs[at].key != EMPTY:
-            at = (at + 1) & self.pair_mask
-        return &self.pairs[at]
+    cdef _realize(self, merges):
+        """Find the realized pair of each token by merging its bytes; return the rank of each (None: unreachable)."""
+        cdef uint32_t symbol, size, longest = 0, rank
+        cdef uint32_t *out
+        ranks = [] if merges is not None else None
+        if merges is not None:
+            self._list(merges)
+        for symbol in range(self.n_symbols):
+            longest = max(longest, self.offset[symbol + 1] - self.offset[symbol])
+        out = <uint32_t *>resized(NULL, longest, sizeof(uint32_t))
+        try:
+            for symbol in range(256, self.n_symbols):
+                size = self.offset[symbol + 1] - self.offset[symbol]
+                rank = NONE
+                # Stops at two parts, which the last merge joins, if they join to this token.
+                if self._merge_queue(self.blob + self.offset[symbol], size, out, True) == 2:
+                    rank = self._rank(out[0], out[1], self.blob + self.offset[symbol], size, True)
+                    if rank != NONE:
+                        self.left[symbol] = out[0]
+                        self.right[symbol] = out[1]
+                if ranks is not None:
+                    ranks.append(None if rank == NONE else rank)
+                if symbol % 4096 == 0:
+                    PyErr_CheckSignals()
+        finally:
+            free(out)
+        free(self.listed)
+        free(self.listed_rank)
+        free(self.listed_product)
+        self.listed = NULL
+        self.listed_rank = self.listed_product = NULL
+        return ranks
 
-    cdef int _add_pair(self, uint32_t left, uint32_t right, uint32_t rank, uint32_t product) except -1:
-        cdef Pair *pair = self.find_pair(left, right)
-        if pair.key == EMPTY:
-            pair.key = <uint64_t>left << 32 | right
-            pair.rank = rank
-            pair.product = product
-        return 0
-
-    cdef int _index_byte_pairs(self) except -1:
-        cdef uint32_t left, right
-        cdef Pair *pair
-        for left in range(256):
-            for right in range(256):
-                pair = self.find_pair(self.byte_id[left], self.byte_id[right])
-                if pair.key != EMPTY:
-                    self.byte_pair[left << 8 | right] = <uint32_t>(pair - self.pairs) + 1
-        return 0
-
-    cdef int _list_pairs(self, merges, Py_ssize_t n_merges) except -1:
-        cdef Py_ssize_t rank = 0
+    cdef int _list(self, merges) except -1:
+        """Index the merge list by pair."""
+        cdef uint64_t n_slots = table_size(len(merges)), at, key
         cdef uint32_t ids[3]
+        cdef uint32_t rank = 0
         cdef int part
-        self.product = <uint32_t *>malloc((n_merges + 1) * sizeof(uint32_t))
-        if not self.product:
-            raise MemoryError
+        self.listed = <uint64_t *>resized(NULL, n_slots, sizeof(uint64_t))
+        self.listed_rank = <uint32_t *>resized(NULL, n_slots, sizeof(uint32_t))
+        self.listed_product = <uint32_t *>resized(NULL, len(merges), sizeof(uint32_t))
+        self.listed_mask = n_slots - 1
+        memset(self.listed, 0xFF, n_slots * sizeof(uint64_t))
         for left, right in merges:
             part = 0
             for token in (left, right, left + right):
-                ids[part] = self.lookup(<const uint8_t *>PyBytes_AS_STRING(<bytes?>token), PyBytes_GET_SIZE(token))
+                ids[part] = self.find(<const uint8_t *>PyBytes_AS_STRING(<bytes?>token), PyBytes_GET_SIZE(token))
                 if ids[part] == NONE:
                     raise ValueError(f"merges must join tokens to a token, got {token!r} at index {rank}")
                 part += 1
-            self.product[rank] = ids[2]
-            self._add_pair(ids[0], ids[1], <uint32_t>rank, ids[2])
+            key = <uint64_t>ids[0] << 32 | ids[1]
+            at = hash_number(key) & self.listed_mask
+            while self.listed[at] != EMPTY and self.listed[at] != key:
+                at = (at + 1) & self.listed_mask
+            if self.listed[at] == EMPTY:
+                self.listed[at] = key
+                self.listed_rank[at] = rank
+            self.listed_product[rank] = ids[2]
             rank += 1
         return 0
 
-    cdef int _realize_pairs(self) except -1:
-        """Find the realized pair of each token by merging its bytes with substring look-ups: the definition itself."""
-        cdef uint32_t number, size, longest = 0
-        cdef uint32_t *work
-        for number in range(self.n_ids):
-            longest = max(longest, self.offset[number + 1] - self.offset[number])
-        work = <uint32_t *>malloc((2 * <Py_ssize_t>longest + 2) * sizeof(uint32_t))
-        if not work:
-            raise MemoryError
-        try:
-            for number in range(self.n_ids):
-                size = self.offset[number + 1] - self.offset[number]
-                if size > 1:
-                    self._realize(number, self.blob + self.offset[number], size, work)
-                if number % 4096 == 0:
-                    PyErr_CheckSignals()
-        finally:
-            free(work)
+    cdef int _order_by_rank(self, list ranks) except -1:
+        """Number the symbols anew by the ranks of their pairs."""
+        cdef uint32_t symbol
+        order = list(range(256))
+        order += sorted(range(256, self.n_symbols), key=lambda at: (ranks[at - 256] is None, ranks[at - 256] or 0))
+        tokens = [self.blob[self.offset[symbol]:self.offset[symbol + 1]] for symbol in order]
+        ids = [self.id_of[symbol] for symbol in order]
+        pairs = [(self.left[symbol], self.right[symbol]) for symbol in order]
+        number = {old: new for new, old in enumerate(order)}
+        self._store(tokens, ids)
+        for symbol, (left, right) in enumerate(pairs):
+            if left != NONE:
+                self.left[symbol] = number[left]
+                self.right[symbol] = number[right]
         return 0
 
-    cdef int _realize(self, uint32_t number, const uint8_t *data, uint32_t size, uint32_t *work) except -1:
-        # starts[i] is where part i begins, starts[count] the end; ranks[i] is the rank of parts i and i + 1 together.
-        cdef uint32_t *starts = work
-        cdef uint32_t *ranks = work + size + 1
-        cdef uint32_t count = size, at, best, place
-        for at in range(size + 1):
-            starts[at] = at
-        for at in range(size - 1):
-            ranks[at] = self.lookup(data + at, 2)
-        while count > 2:
-            best = NONE
-            place = 0
-            for at in range(count - 1):
-                if ranks[at] < best:
-                    best = ranks[at]
-                    place = at
-            if best == NONE:
-                return 0  # no merging makes this token; only the whole look-up finds it
-            for at in range(place + 1, count):
-                starts[at] = starts[at + 1]
-            for at in range(place, count - 2):
-                ranks[at] = ranks[at + 1]
-            count -= 1
-            if place < count - 1:
-                ranks[place] = self.lookup(data + starts[place], starts[place + 2] - starts[place])
-            if place > 0:
-                ranks[place - 1] = self.lookup(data + starts[place - 1], starts[place + 1] - starts[place - 1])
-        self._add_pair(self.lookup(data, starts[1]), self.lookup(data + starts[1], size - starts[1]), number, number)
+    cdef int _index_pairs(self) except -1:
+        cdef uint64_t key, hashed, at
+        cdef uint64_t n_pairs = table_size(self.n_symbols)
+        cdef uint32_t symbol, left, right
+        self.pairs = <uint64_t *>resized(NULL, n_pairs, sizeof(uint64_t))
+        self.filter = <uint64_t *>zeroed(1 << 14, sizeof(uint64_t))
+        self.byte_pair = <uint32_t *>resized(NULL, 65536, sizeof(uint32_t))
+        self.pair_mask = n_pairs - 1
+        memset(self.pairs, 0xFF, n_pairs * sizeof(uint64_t))
+        for symbol in range(256, self.n_symbols):
+            if self.left[symbol] == NONE:
+                continue
+            key = <uint64_t>self.left[symbol] << 21 | self.right[symbol]
+            hashed = hash_number(key)
+            self.filter[hashed >> 50] |= <uint64_t>1 << (hashed >> 44 & 63)
+            at = hashed & self.pair_mask
+            while self.pairs[at] != EMPTY:
+                at = (at + 1) & self.pair_mask
+            self.pairs[at] = key << 21 | symbol
+        for left in range(256):
+            for right in range(256):
+                self.byte_pair[left << 8 | right] = self.join(left, right)
         return 0
 
-    cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil:
-        """Write the ids of one pretoken to `out`, which has room for `size`; return how many.
+    cdef int _flag(self) except -1:
+        """Find the symbols with a part of higher number, and those made of them."""
+        cdef uint32_t symbol
+        cdef bint found = False
+        for symbol in range(256, self.n_symbols):
+            if self.left[symbol] != NONE and (self.left[symbol] >= symbol or self.right[symbol] >= symbol):
+                found = True
+        if not found:
+            return 0
+        self.flagged = <uint8_t *>zeroed(self.n_symbols, 1)
+        # Parts are shorter than the whole, so in the order of length they are known first.
+        for number in sorted(range(256, self.n_symbols), key=lambda at: self.offset[at + 1] - self.offset[at]):
+            symbol = number
+            if self.left[symbol] == NONE:
+                continue
+            self.flagged[symbol] = (
+                self.left[symbol] >= symbol or self.right[symbol] >= symbol
+                or self.flagged[self.left[symbol]] or self.flagged[self.right[symbol]]
+            )
+        return 0
 
-        The whole pretoken is not looked up here.  May be called with or without the GIL.
+    cdef int _grow_trie(self) except -1:
+        """Build the trie of reachable symbols, and the longest proper prefix of each."""
+        cdef uint64_t total = 0, at, key
+        cdef uint32_t symbol, node, child, place, best
+        cdef uint8_t byte
+        for symbol in range(self.n_symbols):
+            if symbol < 256 or self.left[symbol] != NONE:
+                total += self.offset[symbol + 1] - self.offset[symbol]
+        self.prefix = <uint32_t *>resized(NULL, self.n_symbols, sizeof(uint32_t))
+        self.root = <uint32_t *>zeroed(65536, sizeof(uint32_t))
+        self.step_mask = table_size(total // 2) - 1  # grows with what is shared; made larger when half full
+        self.steps = <uint64_t *>zeroed(self.step_mask + 1, sizeof(uint64_t))
+        self.node_symbol = <uint32_t *>resized(NULL, total + 1, sizeof(uint32_t))
+        self.n_nodes = 1
+        self.node_symbol[0] = NONE
+        for symbol in range(self.n_symbols):
+            if symbol >= 256 and self.left[symbol] == NONE:
+                continue
+            node = 0
+            for place in range(self.offset[symbol], self.offset[symbol + 1]):
+                byte = self.blob[place]
+                child = self._step(node, byte)
+                if not child:
+                    if 2 * <uint64_t>self.n_nodes > self.step_mask:
+                        self._widen_trie()
+                    child = self.n_nodes
+                    self.n_nodes += 1
+                    self.node_symbol[child] = NONE
+                    key = <uint64_t>node << 8 | byte
+                    at = hash_number(key) & self.step_mask
+                    while self.steps[at]:
+                        at = (at + 1) & self.step_mask
+                    self.steps[at] = key << 28 | child
+                    if place == self.offset[symbol] + 1:
+                        self.root[<uint32_t>self.blob[place - 1] << 8 | byte] = child
+                node = child
+            self.node_symbol[node] = symbol
+        self.node_symbol = <uint32_t *>resized(self.node_symbol, self.n_nodes, sizeof(uint32_t))
+        for symbol in range(self.n_symbols):
+            self.prefix[symbol] = best = NONE
+            if symbol >= 256 and self.left[symbol] == NONE:
+                continue
+            node = 0
+            for place in range(self.offset[symbol], self.offset[symbol + 1] - 1):
+                node = self._step(node, self.blob[place])
+                if self.node_symbol[node] != NONE:
+                    best = self.node_symbol[node]
+            self.prefix[symbol] = best
+        return 0
+
+    cdef int _widen_trie(self) except -1:
+        cdef uint64_t mask = 2 * self.step_mask + 1, at, place
+        cdef uint64_t *steps = <uint64_t *>zeroed(mask + 1, sizeof(uint64_t))
+        for place in range(self.step_mask + 1):
+            if self.steps[place]:
+                at = hash_number(self.steps[place] >> 28) & mask
+                while steps[at]:
+                    at = (at + 1) & mask
+                steps[at] = self.steps[place]
+        free(self.steps)
+        self.steps = steps
+        self.step_mask = mask
+        return 0
+
+    # ------------------------------------------------------------ merging
+
+    cdef inline uint32_t join(self, uint32_t left, uint32_t right) noexcept nogil:
+        """Return the symbol that a pair makes, or NONE."""
+        cdef uint64_t key = <uint64_t>left << 21 | right
+        cdef uint64_t hashed = hash_number(key), at = hashed & self.pair_mask
+        # Three quarters of the pairs join to nothing; the filter says so from a nearer cache than the table.
+        if not self.filter[hashed >> 50] >> (hashed >> 44 & 63) & 1:
+            return NONE
+        while self.pairs[at] != EMPTY:
+            if self.pairs[at] >> 21 == key:
+                return <uint32_t>(self.pairs[at] & ((1 << 21) - 1))
+            at = (at + 1) & self.pair_mask
+        return NONE
+
+    cdef uint32_t _rank(
+        self, uint32_t left, uint32_t right, const uint8_t *data, Py_ssize_t size, bint loading
+    ) noexcept nogil:
+        """Return the rank of joining two symbols whose bytes are `data`, or NONE.
+
+        While loading, the vocabulary or the merge list decides; later the realized pairs.
         """
-        if size <= SHORT:
-            return self._merge_short(data, size, out)
-        return self._merge_long(data, size, out)
+        cdef uint64_t key, at
+        if not loading:
+            return self.join(left, right)
+        if not self.listed:
+            return self.find(data, size)
+        key = <uint64_t>left << 32 | right
+        at = hash_number(key) & self.listed_mask
+        while self.listed[at] != EMPTY:
+            if self.listed[at] == key:
+                return self.listed_rank[at]
+            at = (at + 1) & self.listed_mask
+        return NONE
 
     cdef Py_ssize_t _merge_short(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
-        cdef uint32_t ranks[SHORT]
+        """The definition: find the best pair, join it, look again."""
         cdef uint32_t products[SHORT]
-        cdef uint32_t best, index
+        cdef uint32_t best
         cdef Py_ssize_t at, place
-        cdef Pair *pair
         for at in range(size):
-            out[at] = self.byte_id[data[at]]
-            ranks[at] = NONE
+            out[at] = data[at]
         for at in range(size - 1):
-            index = self.byte_pair[<uint32_t>data[at] << 8 | data[at + 1]]
-            if index:
-                ranks[at] = self.pairs[index - 1].rank
-                products[at] = self.pairs[index - 1].product
+            products[at] = self.byte_pair[<uint32_t>data[at] << 8 | data[at + 1]]
         while size > 1:
             best = NONE
             place = 0
             for at in range(size - 1):
-                if ranks[at] < best:
-                    best = ranks[at]
+                if products[at] < best:
+                    best = products[at]
                     place = at
             if best == NONE:
                 break
-            out[place] = products[place]
+            out[place] = best
             size -= 1
             for at in range(place + 1, size):
                 out[at] = out[at + 1]
-                ranks[at] = ranks[at + 1]
-                products[at] = products[at + 1]
-            ranks[place] = NONE
+                products[at - 1] = products[at]
             if place < size - 1:
-                pair = self.find_pair(out[place], out[place + 1])
-                if pair.key != EMPTY:
-                    ranks[place] = pair.rank
-                    products[place] = pair.product
+                products[place] = self.join(best, out[place + 1])
             if place > 0:
-                pair = self.find_pair(out[place - 1], out[place])
-                ranks[place - 1] = NONE
-                if pair.key != EMPTY:
-                    ranks[place - 1] = pair.rank
-                    products[place - 1] = pair.product
+                products[place - 1] = self.join(out[place - 1], best)
         return size
 
-    cdef Py_ssize_t _merge_long(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil:
+    cdef Py_ssize_t _merge_queue(
+        self, const uint8_t *data, uint32_t size, uint32_t *out, bint loading
+    ) except -1 nogil:
+        """Merge with the pairs in a heap, O(n log n): while loading, and where validity cannot be told from the pairs.
+
+        While loading it stops at two symbols.
+        """
         cdef Heap heap
-        cdef uint32_t *links
-        cdef Py_ssize_t result
-        if size >= <Py_ssize_t>NONE:
-            with gil:
-                raise OverflowError(f"a pretoken must be shorter than {NONE} bytes, got {size}")
-        heap.items = <uint64_t *>malloc(size * sizeof(uint64_t))
-        links = <uint32_t *>malloc(3 * size * sizeof(uint32_t))
+        cdef uint32_t *links = NULL
+        heap.items = NULL
         heap.size = 0
         heap.capacity = size
         try:
-            if not (heap.items and links):
-                with gil:
-                    raise MemoryError
-            result = self._merge_linked(data, <uint32_t>size, out, &heap, links)
+            heap.items = <uint64_t *>resized(NULL, size, sizeof(uint64_t))
+            links = <uint32_t *>resized(NULL, 3 * <size_t>size, sizeof(uint32_t))
+            return self._merge_linked(data, size, out, &heap, links, loading)
         finally:
             free(heap.items)
             free(links)
-        return result
 
     cdef Py_ssize_t _merge_linked(
-        self, const uint8_t *data, uint32_t size, uint32_t *out, Heap *heap, uint32_t *links
+        self, const uint8_t *data, uint32_t size, uint32_t *out, Heap *heap, uint32_t *links, bint loading
     ) except -1 nogil:
         cdef uint32_t *after = links
         cdef uint32_t *before = links + size
-        cdef uint32_t *ranks = links + 2 * <Py_ssize_t>size
-        cdef uint32_t at, gone, count = 0, steps = 0, index
+        cdef uint32_t *ranks = links + 2 * <size_t>size
+        cdef uint32_t at, gone, count = size, renewed, end
         cdef uint64_t item
         for at in range(size):
-            out[at] = self.byte_id[data[at]]
+            out[at] = data[at]
             after[at] = at + 1
             before[at] = at - 1
             ranks[at] = NONE
-            index = self.byte_pair[<uint32_t>data[at] << 8 | data[at + 1]] if at + 1 < size else 0
-            if index:
-                ranks[at] = self.pairs[index - 1].rank
+            if at + 1 < size:
+                ranks[at] = self._rank(data[at], data[at + 1], data + at, 2, loading)
+            if ranks[at] != NONE:
                 heap.items[heap.size] = <uint64_t>ranks[at] << 32 | at
                 heap.size += 1
         heap_build(heap)
-        while heap.size:
+        while heap.size and (count > 2 or not loading):
             item = heap.items[0]
+            heap_pop(heap)
             at = <uint32_t>item
             if ranks[at] != item >> 32:
-                heap_pop(heap)
-                continue
+                continue  # out of date
             gone = after[at]
-            out[at] = self.product[ranks[at]] if self.product else ranks[at]
+            out[at] = self.listed_product[ranks[at]] if loading and self.listed else ranks[at]
             ranks[gone] = NONE
             after[at] = after[gone]
             if after[at] < size:
                 before[after[at]] = at
-            heap_pop(heap)
-            self._renew(at, size, out, after, ranks, heap)
-            if at > 0:
-                self._renew(before[at], size, out, after, ranks, heap)
-            steps += 1
-            if steps & 0xFFFF == 0:
-                with gil:
-                    PyErr_CheckSignals()
-        at = 0
+            count -= 1
+            renewed = at
+            while True:
+                ranks[renewed] = NONE
+                if after[renewed] < size:
+                    end = after[after[renewed]]
+                    ranks[renewed] = self._rank(
+                        out[renewed], out[after[renewed]], data + renewed, end - renewed, loading
+                    )
+                    if ranks[renewed] != NONE:
+                        heap_push(heap, <uint64_t>ranks[renewed] << 32 | renewed)
+                if renewed != at or at == 0:
+                    break
+                renewed = before[at]
+        at = count = 0
         while at < size:
             out[count] = out[at]
             count += 1
             at = after[at]
         return count
 
-    cdef inline int _renew(
-        self, uint32_t at, uint32_t size, uint32_t *out, uint32_t *after, uint32_t *ranks, Heap *heap
-    ) except -1 nogil:
-        """Look the pair at `at` up again and queue it."""
-        cdef Pair *pair
-        ranks[at] = NONE
-        if after[at] < size:
-            pair = self.find_pair(out[at], out[after[at]])
-            if pair.key != EMPTY:
-                ranks[at] = pair.rank
-                heap_push(heap, <uint64_t>pair.rank << 32 | at)
+    # ------------------------------------------------------------ backtracking
+
+    cdef inline uint32_t _step(self, uint32_t node, uint8_t byte) noexcept nogil:
+        cdef uint64_t key = <uint64_t>node << 8 | byte
+        cdef uint64_t at = hash_number(key) & self.step_mask
+        while self.steps[at]:
+            if self.steps[at] >> 28 == key:
+                return <uint32_t>(self.steps[at] & ((1 << 28) - 1))
+            at = (at + 1) & self.step_mask
         return 0
+
+    cdef inline uint32_t _longest(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+        """Return the longest reachable symbol that the data begins with."""
+        cdef uint32_t best = data[0], node
+        cdef Py_ssize_t at = 2
+        if size < 2:
+            return best
+        node = self.root[<uint32_t>data[0] << 8 | data[1]]
+        while node:
+            if self.node_symbol[node] != NONE:
+                best = self.node_symbol[node]
+            if at == size:
+                break
+            node = self._step(node, data[at])
+            at += 1
+        return best
+
+    cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil:
+        """Return whether merging the bytes of two symbols, which `data` begins with, gives these two.
+
+        It does unless a merge crosses the boundary.  Undo the merges on both sides, the later one first: the pair that
+        then meets at the boundary was there until the merge that was undone, `limit`, and would have joined before it
+        if its number is lower.  Of equals the leftmost joins first.
+        """
+        cdef uint32_t limit = NONE, crossing
+        if self.flagged and (self.flagged[left] or self.flagged[right]):
+            return self._valid_flagged(left, right, data)
+        while True:
+            crossing = self.join(left, right)
+            if crossing < limit:
+                return 0
+            if left > right:
+                if left < 256:
+                    return 1
+                limit = left
+                left = self.right[left]
+            else:
+                if right < 256:
+                    return 1
+                limit = right + 1
+                right = self.left[right]
+
+    cdef int _valid_flagged(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil:
+        """The same by merging, for symbols whose merges are not undone in the order of their numbers."""
+        cdef uint32_t size = self.offset[left + 1] - self.offset[left]
+        cdef uint32_t *out
+        cdef Py_ssize_t count
+        size += self.offset[right + 1] - self.offset[right]
+        out = <uint32_t *>resized(NULL, size, sizeof(uint32_t))
+        try:
+            count = self._merge_queue(data, size, out, False)
+            return count == 2 and out[0] == left and out[1] == right
+        finally:
+            free(out)
+
+    cdef Py_ssize_t _backtrack(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil:
+        cdef uint8_t small[64]
+        cdef uint8_t *dead = small  # a bit for each position from which no way leads on
+        cdef Py_ssize_t count = 0, position = 0, end
+        cdef uint32_t symbol, steps = 0
+        if size < 512:
+            memset(small, 0, sizeof(small))
+        else:
+            dead = <uint8_t *>zeroed(size // 8 + 1, 1)
+        try:
+            symbol = self._longest(data, size)
+            while True:
+                steps += 1
+                if steps & 0xFFFF == 0:
+                    with gil:
+                        PyErr_CheckSignals()
+                if symbol != NONE:
+                    end = position + self.offset[symbol + 1] - self.offset[symbol]
+                    if dead[end >> 3] >> (end & 7) & 1 or (
+                        count and not self._valid(
+                            out[count - 1], symbol,
+                            data + position - (self.offset[out[count - 1] + 1] - self.offset[out[count - 1]]),
+                        )
+                    ):
+                        symbol = self.prefix[symbol]
+                        continue
+                    out[count] = symbol
+                    count += 1
+                    position = end
+                    if position == size:
+                        return count
+                    symbol = self._longest(data + position, size - position)
+                elif count == 0:
+                    with gil:
+                        raise SystemError("no symbols make this pretoken: the tables are damaged")
+                else:
+                    dead[position >> 3] |= <uint8_t>(1 << (position & 7))
+                    count -= 1
+                    symbol = out[count]
+                    position -= self.offset[symbol + 1] - self.offset[symbol]
+                    symbol = self.prefix[symbol]
+        finally:
+            if dead != small:
+                free(dead)
+
+    # ------------------------------------------------------------ the ways in
+
+    cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+        """Return the id of the token with these bytes, or NONE."""
+        cdef uint32_t symbol = self.find(data, size)
+        return NONE if symbol == NONE else self.id_of[symbol]
+
+    cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil:
+        """Write the ids of one pretoken to `out`, which has room for `size`; return how many.
+
+        The whole pretoken is not looked up here.  May be called with or without the GIL.
+        """
+        cdef Py_ssize_t count, at
+        if size <= SHORT_WIDE or (size <= SHORT_BYTES and data[0] < 0xE0):
+            count = self._merge_short(data, size, out)
+        else:
+            count = self._backtrack(data, size, out)
+        for at in range(count):
+            out[at] = self.id_of[out[at]]
+        return count
 
     def merge(self, bytes piece not None):
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(piece)
@@ -436,9 +658,7 @@ cdef class Merger:
             number = self.lookup(data, size)
             if number != NONE:
                 return [number]
-        out = <uint32_t *>malloc(size * sizeof(uint32_t))
-        if not out:
-            raise MemoryError
+        out = <uint32_t *>resized(NULL, size, sizeof(uint32_t))
         try:
             with nogil:
                 count = self.merge_into(data, size, out)

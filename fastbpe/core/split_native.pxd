@@ -11,6 +11,7 @@ cdef struct Scan:
 
 
 cdef void scan_reset(Scan *scan) noexcept nogil
+cdef Py_ssize_t next_slice(const uint8_t *text, Py_ssize_t size, Py_ssize_t visible) noexcept nogil
 
 
 cdef class Splitter:

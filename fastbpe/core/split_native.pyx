@@ -148,7 +148,7 @@ cdef class Splitter:
         scan_reset(&scan)
         try:
             while True:
-                visible = _next_slice(text, size, visible)
+                visible = next_slice(text, size, visible)
                 with nogil:
                     while self.next(text, visible, visible == size, &scan, &begin, &end):
                         if count == capacity:
@@ -176,7 +176,7 @@ cdef class Splitter:
         return SplitStream(self)
 
 
-cdef Py_ssize_t _next_slice(const uint8_t *text, Py_ssize_t size, Py_ssize_t visible) noexcept nogil:
+cdef Py_ssize_t next_slice(const uint8_t *text, Py_ssize_t size, Py_ssize_t visible) noexcept nogil:
     """Return how much of the text to look at next: a megabyte more, ending between two characters."""
     if size - visible <= SLICE:
         return size

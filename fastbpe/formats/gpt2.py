@@ -8,7 +8,8 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
 from fastbpe.errors import LimitError, UnsupportedError, VocabularyError
 from fastbpe.formats.tiktoken import merges_of_ranks
@@ -74,19 +75,18 @@ def ordinary_tokens(ids: Iterable[str], key: str) -> dict[str, bytes]:
     return result
 
 
-def pair_merges(pairs: Iterable[Sequence[str]], tokens: Mapping[str, bytes], key: str) -> list[Pair]:
+def pair_merges(pairs: Sequence[Sequence[str]], tokens: Mapping[str, bytes], key: str) -> tuple[Pair, ...]:
     """Return the bytes of merges given as pairs of byte-level text.
 
     Raises:
         VocabularyError: a part that is no token.
     """
-    merges = []
-    for index, (left, right) in enumerate(pairs):
-        try:
-            merges.append((tokens[left], tokens[right]))
-        except KeyError as error:
-            raise VocabularyError(f"the part {error} is not a token", key=f"{key}[{index}]") from None
-    return merges
+    parts = map(tokens.get, chain.from_iterable(pairs))
+    merges = tuple(zip(parts, parts))
+    if None in set(chain.from_iterable(merges)):
+        index, part = next((i, part) for i, pair in enumerate(pairs) for part in pair if part not in tokens)
+        raise VocabularyError(f"the part {part[:40]!r} is not a token", key=f"{key}[{index}]")
+    return cast("tuple[Pair, ...]", merges)
 
 
 def read(
@@ -113,7 +113,7 @@ def read(
     return TokenizerSpec(
         splits=tuple(splits),
         vocab={tokens[text]: id for text, id in ordinary.items()},
-        merges=tuple(pair_merges(pairs, tokens, "merges")),
+        merges=pair_merges(pairs, tokens, "merges"),
         whole=False,
         added_tokens=tuple(AddedToken(content, id) for content, id in special_tokens.items()),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 from fastbpe.errors import LimitError, PatternError, UnsupportedError, VocabularyError
@@ -95,15 +96,16 @@ def from_json(value: Any, *, ids: Ids | None = None) -> TokenizerSpec:
     top.done()
 
     added = _renumber(added, vocab, ids)
-    made = {left + right for left, right in pairs} | {part for pair in pairs for part in pair}
     # An added token is usually listed in the vocabulary as well, which only gives it its id.
-    mirrored = {token.content for token in added if vocab.get(token.content) == token.id} - made
-    ordinary = {text: id for text, id in vocab.items() if text not in mirrored or text in BYTE_TEXTS}
+    listed = {token.content for token in added if vocab.get(token.content) == token.id} - BYTE_TEXTS
+    if listed:
+        listed -= {text for left, right in pairs for text in (left, right, left + right)}
+    ordinary = {text: id for text, id in vocab.items() if text not in listed} if listed else vocab
     tokens = ordinary_tokens(ordinary, "model.vocab")
     return TokenizerSpec(
         splits=splits,
         vocab={tokens[text]: id for text, id in ordinary.items()},
-        merges=tuple(pair_merges(pairs, tokens, "model.merges")),
+        merges=pair_merges(pairs, tokens, "model.merges"),
         whole=whole,
         added_tokens=tuple(added),
         normalizer=normalizer,
@@ -271,11 +273,16 @@ def _read_model(fields: _Fields) -> tuple[dict[str, int], list[list[str]], bool]
     merges = fields.take("merges", list)
     fields.done()
     pairs = [merge.split(" ") if type(merge) is str else merge for merge in merges]
-    for index, pair in enumerate(pairs):
-        if type(pair) is not list or len(pair) != 2 or type(pair[0]) is not str or type(pair[1]) is not str:
-            reason = f"must be 'A B' or ['A', 'B'], got {json.dumps(merges[index])[:60]}"
-            raise VocabularyError(reason, key=f"model.merges[{index}]")
+    if not (set(map(type, pairs)) <= {list} and set(map(len, pairs)) <= {2} and _all_text(pairs)):
+        bad = (i for i, pair in enumerate(pairs) if type(pair) is not list or len(pair) != 2 or not _all_text([pair]))
+        index = next(bad)
+        reason = f"must be 'A B' or ['A', 'B'], got {json.dumps(merges[index])[:60]}"
+        raise VocabularyError(reason, key=f"model.merges[{index}]")
     return vocab, pairs, whole
+
+
+def _all_text(pairs: Sequence[Sequence[Any]]) -> bool:
+    return set(map(type, chain.from_iterable(pairs))) <= {str}
 
 
 def _owner_ids(contents: Sequence[str], vocab: Mapping[str, int]) -> list[int]:
