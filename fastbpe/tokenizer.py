@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -14,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbpe import core, encodings, formats
-from fastbpe.errors import SpecialTokenError, TokenIdRangeError
+from fastbpe.errors import SpecialTokenError
 from fastbpe.files import write_whole
+from fastbpe.ids import Ids, id_array, show
 from fastbpe.normalize import nfc
 from fastbpe.pattern.automaton import compile_split
 from fastbpe.pattern.parse import OutsideSubset
@@ -23,7 +23,6 @@ from fastbpe.spec import Split, TokenizerSpec
 from fastbpe.streaming import feed, runs, to_utf8
 
 SpecialTokens = Literal["all"] | Collection[str]
-Ids = Sequence[int] | NDArray[Any]
 
 MAX_PRETOKEN_BYTES = 64 << 20
 MAX_THREADS = 1024
@@ -58,7 +57,7 @@ class Tokenizer:
             PatternError: the split pattern cannot be used, or needs `regex` and that is not allowed.
         """
         self.spec = spec
-        splitter = _splitter(spec.splits, allow_regex)
+        splitter = make_splitter(spec.splits, allow_regex)
         merger = core.Merger(spec.vocab, spec.merges, spec.whole)
         self._encoder = core.Encoder(splitter, merger)
         tokens = {number: token for token, number in spec.vocab.items()}
@@ -196,7 +195,7 @@ class Tokenizer:
         one pretoken; it ends the text before it, and the text after it begins afresh.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"encode_bytes(): data must be bytes, got {_show(data)}")
+            raise TypeError(f"encode_bytes(): data must be bytes, got {show(data)}")
         data = bytes(data)
         try:
             return self.encode_ordinary(data.decode())
@@ -291,7 +290,7 @@ class Tokenizer:
     ) -> Iterator[NDArray[np.uint32]]:
         """Yield what iter_encode() yields as arrays, uint32 [size], the last one shorter."""
         if not isinstance(size, int) or size < 1:
-            raise ValueError(f"iter_encode_batches(): size must be a positive int, got {_show(size)}")
+            raise ValueError(f"iter_encode_batches(): size must be a positive int, got {show(size)}")
         arrays = self._stream(chunks, allowed_special, disallowed_special, max_pretoken_bytes, "iter_encode_batches()")
         return _rebatch(arrays, size)
 
@@ -320,11 +319,11 @@ class Tokenizer:
     def decode_batch(self, batch: Iterable[Ids], errors: str = "replace") -> list[str]:
         """Return the text of each sequence of ids; as decode() on each."""
         if isinstance(batch, (str, bytes)):
-            raise TypeError(f"decode_batch(): batch must hold sequences of int, got {_show(batch)}")
+            raise TypeError(f"decode_batch(): batch must hold sequences of int, got {show(batch)}")
         return [self._bytes(ids, "decode_batch()").decode("utf-8", errors) for ids in batch]
 
     def _bytes(self, ids: Ids, function: str) -> bytes:
-        found: bytes = self._decoder.decode(_id_array(ids, function))
+        found: bytes = self._decoder.decode(id_array(ids, function))
         return found
 
     # ---------------------------------------------------------------- special tokens
@@ -355,7 +354,7 @@ class Tokenizer:
     ) -> NDArray[np.uint32]:
         if not isinstance(text, str):
             hint = "; bytes go to encode_bytes()" if isinstance(text, (bytes, bytearray, memoryview)) else ""
-            raise TypeError(f"{function}: text must be a str, got {_show(text)}{hint}")
+            raise TypeError(f"{function}: text must be a str, got {show(text)}{hint}")
         matcher, forbidden = self._policy(allowed, disallowed, function)
         data, cuts = to_utf8(text), None
         if matcher is not None:
@@ -387,12 +386,12 @@ class Tokenizer:
         self, chunks: Any, allowed: SpecialTokens, disallowed: SpecialTokens, max_bytes: int, function: str
     ) -> Iterator[NDArray[np.uint32]]:
         if not isinstance(max_bytes, int) or max_bytes < 1:
-            raise ValueError(f"{function}: max_pretoken_bytes must be a positive int, got {_show(max_bytes)}")
+            raise ValueError(f"{function}: max_pretoken_bytes must be a positive int, got {show(max_bytes)}")
         matcher, forbidden = self._policy(allowed, disallowed, function)
         if isinstance(chunks, (str, bytes, bytearray, memoryview)):
             chunks = (chunks,)
         elif not isinstance(chunks, Iterable):
-            raise TypeError(f"{function}: chunks must be an iterable of str or bytes, got {_show(chunks)}")
+            raise TypeError(f"{function}: chunks must be an iterable of str or bytes, got {show(chunks)}")
 
         def on_match(number: int, position: int) -> NDArray[np.uint32]:
             if number >= _FORBIDDEN:
@@ -418,13 +417,13 @@ class Tokenizer:
         function: str,
     ) -> list[NDArray[np.uint32]]:
         if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
-            raise TypeError(f"{function}: texts must be an iterable of str, got {_show(texts)}")
+            raise TypeError(f"{function}: texts must be an iterable of str, got {show(texts)}")
         texts = list(texts)
         for index, text in enumerate(texts):
             if not isinstance(text, str):
-                raise TypeError(f"{function}: texts must hold str, got {_show(text)} at index {index}")
+                raise TypeError(f"{function}: texts must hold str, got {show(text)} at index {index}")
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
-            raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {_show(threads)}")
+            raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {show(threads)}")
         threads = threads or os.cpu_count() or 1
         if threads == 1 or core.BACKEND == "python" or sum(map(len, texts)) < _BATCH_BYTES:
             return [self._encode(text, allowed, disallowed, function) for text in texts]
@@ -530,7 +529,12 @@ def list_encoding_names() -> list[str]:
     return sorted(encodings.NAMES)
 
 
-def _splitter(splits: tuple[Split, ...], allow_regex: bool) -> Any:
+def make_splitter(splits: tuple[Split, ...], allow_regex: bool = True) -> Any:
+    """Return what splits text: the compiled automaton, else the `regex` module.
+
+    Raises:
+        PatternError: the pattern cannot be used, or needs `regex` and that is not allowed.
+    """
     reason = "a sequence of splits does not compile"
     if len(splits) == 1:
         try:
@@ -548,45 +552,13 @@ def _is_all(names: object) -> bool:
 
 def _texts(names: object, argument: str) -> frozenset[str]:
     if isinstance(names, (str, bytes)) or not isinstance(names, Collection):
-        raise TypeError(f"{argument} must be 'all' or a collection of str, got {_show(names)}")
+        raise TypeError(f"{argument} must be 'all' or a collection of str, got {show(names)}")
     for text in names:
         if not isinstance(text, str):
-            raise TypeError(f"{argument} must hold str, got {_show(text)}")
+            raise TypeError(f"{argument} must hold str, got {show(text)}")
         if not text:
             raise ValueError(f"{argument} must not hold the empty text")
     return frozenset(names)
-
-
-def _id_array(ids: Any, function: str) -> NDArray[np.uint32]:
-    """Return ids as uint32 [n], contiguous.
-
-    Raises:
-        TypeError, TokenIdRangeError: they are no ids; the message names the first and its index.
-    """
-    if isinstance(ids, np.ndarray):
-        if ids.ndim != 1 or ids.dtype.kind not in "iu":
-            raise TypeError(f"{function}: ids must be a 1-D integer array, got {ids.ndim}-D {ids.dtype}")
-        numbers = ids
-    elif isinstance(ids, (str, bytes, bytearray)) or not isinstance(ids, Sequence):
-        raise TypeError(f"{function}: ids must be a sequence of int or an array, got {_show(ids)}")
-    else:
-        try:
-            numbers = np.frombuffer(array("q", ids), dtype=np.int64) if len(ids) else np.empty(0, dtype=np.int64)
-        except (TypeError, OverflowError):
-            raise _id_fault(ids, function) from None
-    if numbers.dtype != np.uint32 and len(numbers) and (numbers.min() < 0 or numbers.max() > 0xFFFFFFFF):
-        raise _id_fault(numbers.tolist(), function)
-    return np.ascontiguousarray(numbers, dtype=np.uint32)
-
-
-def _id_fault(ids: Sequence[Any], function: str) -> Exception:
-    for index, number in enumerate(ids):
-        if not hasattr(number, "__index__"):
-            return TypeError(f"{function}: ids must be integers, got {_show(number)} at index {index}")
-        if not 0 <= number.__index__() < 1 << 32:
-            reason = f"{function}: ids must be integers in [0, 2**32), got {_show(number)} at index {index}"
-            return TokenIdRangeError(reason)
-    return TypeError(f"{function}: ids must be a sequence of int that does not change")
 
 
 def _rebatch(arrays: Iterator[NDArray[np.uint32]], size: int) -> Iterator[NDArray[np.uint32]]:
@@ -617,8 +589,3 @@ def _ranges(texts: Sequence[str], size: int) -> Iterator[tuple[int, int]]:
             start, total = index + 1, 0
     if start < len(texts):
         yield start, len(texts)
-
-
-def _show(value: object) -> str:
-    text = repr(value[:80] if isinstance(value, (str, bytes)) else value)
-    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"

@@ -22,7 +22,7 @@ from fastbpe.formats import named_splits
 from fastbpe.pattern.named import PATTERNS
 from fastbpe.spec import MAX_TOKENS, AddedToken, Split, TokenizerSpec
 from fastbpe.streaming import feed
-from fastbpe.tokenizer import Tokenizer, _splitter
+from fastbpe.tokenizer import Tokenizer, make_splitter
 
 __all__ = ["count_pretokens", "train", "train_from_counts", "train_from_iterator"]
 
@@ -165,7 +165,7 @@ class _Plan:
             raise ValueError(f"{function}: tie_break must be one of {', '.join(TIE_BREAKS)}, got {_show(tie_break)}")
         self.n_merges = min(self.vocab_size, MAX_TOKENS) - least
         self._spec((), None)  # finds special tokens that no vocabulary can hold,
-        _splitter(self.splits, True)  # and a pattern that cannot be used
+        make_splitter(self.splits, True)  # and a pattern that cannot be used
 
     def train(self, counts: PretokenCounts, progress: Progress | None) -> Tokenizer:
         """Merge, and put the tokenizer together."""
@@ -259,7 +259,7 @@ class _Counting:
         total: int | None,
     ) -> None:
         self._splits, self._special_tokens = splits, special_tokens
-        self._counter = core.Counter(_splitter(splits, True))
+        self._counter = core.Counter(make_splitter(splits, True))
         special = [(text.encode(), number) for number, text in enumerate(special_tokens)]
         self._matcher = core.Matcher(special) if special else None
         self._progress, self._total = progress, total

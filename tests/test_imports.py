@@ -21,7 +21,7 @@ FLOORS = (
     {"errors"},
     {"pattern", "core", "files"},
     {"spec"},
-    {"normalize", "formats", "encodings", "streaming", "counts"},
+    {"normalize", "formats", "encodings", "streaming", "counts", "ids"},
     {"tokenizer"},
     {"training", "text"},
     {"", "dataset", "compat", "explain"},

@@ -1,13 +1,8 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from fastbpe.core.heap cimport Heap
+
 cdef uint32_t NONE
-
-
-# A binary heap of rank << 32 | position: the lowest rank first, of equals the leftmost.
-cdef struct Heap:
-    uint64_t *items
-    Py_ssize_t size
-    Py_ssize_t capacity
 
 
 cdef class Merger:
