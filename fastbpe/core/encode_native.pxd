@@ -19,11 +19,13 @@ cdef struct Piece:
 
 cdef class Scratch:
     cdef Line *lines
-    cdef uint64_t mask
+    cdef uint64_t mask     # number of sets - 1
+    cdef uint64_t learned  # pretokens entered since the table has this size
     cdef uint32_t *out
     cdef Py_ssize_t size
     cdef Py_ssize_t capacity
 
+    cdef void widen(self) noexcept nogil
     cdef int reserve(self, Py_ssize_t room) except -1 nogil
     cdef object take(self)
 

@@ -8,7 +8,7 @@ threads share nothing.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 from fastbpe.core.merge_native cimport NONE, Merger
@@ -26,61 +26,19 @@ cdef extern from *:
     """
     void prefetch "fastbpe_prefetch"(const void *address) noexcept nogil
 
+cdef extern from "pages.h" nogil:
+    void *pages_alloc(size_t size)
+    void pages_free(void *memory, size_t size)
+
 cdef enum:
     BATCH = 64           # pretokens whose lines are fetched together
-    SETS = 1 << 16       # of two lines of 64 bytes: 8 MB, touched as it is used
+    FIRST_SETS = 1 << 12  # of two lines of 64 bytes: 512 KB for a process that encodes little
+    SETS = 1 << 17       # 16 MB in full use
     LONGEST = 31         # bytes of a pretoken that the table can hold
     INLINE = 7           # ids of a pretoken that the table can hold
     SLICE = 1 << 20      # as in split_native
     KEPT = 1 << 18       # ids of output space that an idle scratch keeps
     IDLE = 2             # scratches kept between calls
-
-
-cdef class Scratch:
-    """The memory of one call: the pretoken table and the ids so far."""
-
-    def __cinit__(self):
-        self.mask = SETS - 1
-        self.lines = <Line *>calloc(2 * SETS, sizeof(Line))
-        self.capacity = 4096
-        self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
-        if not (self.lines and self.out):
-            raise MemoryError
-
-    def __dealloc__(self):
-        free(self.lines)
-        free(self.out)
-
-    cdef int reserve(self, Py_ssize_t room) except -1 nogil:
-        """Make room for more ids."""
-        cdef Py_ssize_t capacity
-        cdef uint32_t *grown
-        if self.size + room > self.capacity:
-            capacity = max(self.size + room, self.capacity + self.capacity // 2)
-            grown = <uint32_t *>realloc(self.out, capacity * sizeof(uint32_t))
-            if not grown:
-                with gil:
-                    raise MemoryError
-            self.out = grown
-            self.capacity = capacity
-        return 0
-
-    cdef object take(self):
-        """Return the ids so far as an array, and start anew."""
-        cdef uint32_t[::1] view
-        ids = np.empty(self.size, dtype=np.uint32)
-        if self.size:
-            view = ids
-            memcpy(&view[0], self.out, self.size * sizeof(uint32_t))
-        self.size = 0
-        if self.capacity > KEPT:
-            free(self.out)
-            self.capacity = 4096
-            self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
-            if not self.out:
-                self.capacity = 0
-                raise MemoryError
-        return ids
 
 
 cdef inline uint64_t load(const uint8_t *data) noexcept nogil:
@@ -141,6 +99,73 @@ cdef inline bint equal_key(const Line *line, const uint64_t *key) noexcept nogil
     return ((line.key[0] ^ key[0]) | (line.key[1] ^ key[1]) | (line.key[2] ^ key[2]) | (line.key[3] ^ key[3])) == 0
 
 
+cdef class Scratch:
+    """The memory of one call: the pretoken table and the ids so far."""
+
+    def __cinit__(self):
+        self.mask = FIRST_SETS - 1
+        self.lines = <Line *>pages_alloc(2 * FIRST_SETS * sizeof(Line))
+        self.capacity = 4096
+        self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
+        if not (self.lines and self.out):
+            raise MemoryError
+
+    def __dealloc__(self):
+        pages_free(self.lines, 2 * (self.mask + 1) * sizeof(Line))
+        free(self.out)
+
+    cdef void widen(self) noexcept nogil:
+        """Go on with a table four times as large; without the memory for it, with this one."""
+        cdef uint64_t old = self.mask + 1, sets = 4 * old, at
+        cdef Line *lines
+        cdef Line *line
+        self.learned = 0
+        if sets > SETS:
+            return
+        lines = <Line *>pages_alloc(2 * sets * sizeof(Line))
+        if not lines:
+            return
+        for at in range(2 * old):
+            if self.lines[at].count:
+                line = lines + 2 * (hash_key(self.lines[at].key) & (sets - 1))
+                line[1] = line[0]
+                line[0] = self.lines[at]
+        pages_free(self.lines, 2 * old * sizeof(Line))
+        self.lines = lines
+        self.mask = sets - 1
+
+    cdef int reserve(self, Py_ssize_t room) except -1 nogil:
+        """Make room for more ids."""
+        cdef Py_ssize_t capacity
+        cdef uint32_t *grown
+        if self.size + room > self.capacity:
+            capacity = max(self.size + room, self.capacity + self.capacity // 2)
+            grown = <uint32_t *>realloc(self.out, capacity * sizeof(uint32_t))
+            if not grown:
+                with gil:
+                    raise MemoryError
+            self.out = grown
+            self.capacity = capacity
+        return 0
+
+    cdef object take(self):
+        """Return the ids so far as an array, and start anew."""
+        cdef uint32_t[::1] view
+        ids = np.empty(self.size, dtype=np.uint32)
+        if self.size:
+            view = ids
+            memcpy(&view[0], self.out, self.size * sizeof(uint32_t))
+        self.size = 0
+        if self.capacity > KEPT:
+            free(self.out)
+            self.capacity = 4096
+            self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
+            if not self.out:
+                self.capacity = 0
+                raise MemoryError
+        return ids
+
+
 cdef class Encoder:
     def __cinit__(self, splitter, Merger merger not None):
         self.splitter = splitter
@@ -197,6 +222,7 @@ cdef class Encoder:
             memcpy(line.key, piece.key, sizeof(piece.key))
             line.count = <uint32_t>count
             memcpy(line.ids, out, count * sizeof(uint32_t))
+            scratch.learned += 1
         return 0
 
     cdef int encode_slice(
@@ -216,6 +242,8 @@ cdef class Encoder:
                 count += 1
             for at in range(count):
                 self.emit(&pieces[at], scratch)
+            if scratch.learned > scratch.mask:  # between batches, which hold addresses of lines
+                scratch.widen()
         return 0
 
     cdef int encode_text(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1:

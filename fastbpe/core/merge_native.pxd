@@ -2,7 +2,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastbpe.core.heap cimport Heap
 
-cdef uint32_t NONE
+cdef extern from "<stdint.h>" nogil:
+    const uint32_t NONE "UINT32_MAX"   # no symbol
+    const uint64_t EMPTY "UINT64_MAX"  # no pair
 
 
 cdef class Merger:
@@ -16,7 +18,7 @@ cdef class Merger:
     cdef uint32_t *right
     cdef uint32_t *prefix      # longest proper prefix that is a reachable symbol, or NONE
     cdef uint8_t *flagged      # a symbol whose parts are not made in the order of priority; NULL if there is none
-    cdef uint32_t *slots       # bytes -> symbol + 1; 0: empty
+    cdef uint64_t *slots       # upper half of the hash << 32 | symbol + 1; 0: empty
     cdef uint64_t slot_mask
     cdef uint64_t *pairs       # left << 42 | right << 21 | product; all ones: empty
     cdef uint64_t pair_mask

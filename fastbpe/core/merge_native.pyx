@@ -29,9 +29,6 @@ cdef enum:
     MAX_SYMBOLS = (1 << 21) - 1
     MAX_BYTES = 1 << 28
 
-cdef uint32_t NONE = 0xFFFFFFFF
-cdef uint64_t EMPTY = 0xFFFFFFFFFFFFFFFFULL
-
 # A vocabulary from a stranger must not be able to choose tokens that collide.
 cdef uint64_t SEED = int.from_bytes(_urandom(8), "little")
 
@@ -108,7 +105,7 @@ cdef class Merger:
 
     cdef int _store(self, tokens, ids) except -1:
         """Number the tokens in the given order, and index them by their bytes."""
-        cdef uint64_t total = sum(map(len, tokens)), n_slots = table_size(len(tokens)), at
+        cdef uint64_t total = sum(map(len, tokens)), n_slots = table_size(len(tokens)), at, hashed
         cdef uint32_t symbol, place = 0, size
         if len(tokens) > MAX_SYMBOLS or total >= MAX_BYTES:
             raise ValueError(f"vocab must have at most {MAX_SYMBOLS} tokens and {MAX_BYTES} bytes")
@@ -120,7 +117,7 @@ cdef class Merger:
         self.right = <uint32_t *>resized(self.right, self.n_symbols, sizeof(uint32_t))
         free(self.slots)
         self.slots = NULL
-        self.slots = <uint32_t *>zeroed(n_slots, sizeof(uint32_t))
+        self.slots = <uint64_t *>zeroed(n_slots, sizeof(uint64_t))
         self.slot_mask = n_slots - 1
         for symbol in range(self.n_symbols):
             token = <bytes?>tokens[symbol]
@@ -129,23 +126,26 @@ cdef class Merger:
             self.offset[symbol] = place
             self.id_of[symbol] = ids[symbol]
             self.left[symbol] = self.right[symbol] = NONE
-            at = hash_bytes(self.blob + place, size) & self.slot_mask
+            hashed = hash_bytes(self.blob + place, size)
+            at = hashed & self.slot_mask
             while self.slots[at]:
                 at = (at + 1) & self.slot_mask
-            self.slots[at] = symbol + 1
+            self.slots[at] = hashed >> 32 << 32 | (symbol + 1)
             place += size
         self.offset[self.n_symbols] = place
         return 0
 
     cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         """Return the symbol with these bytes, or NONE."""
-        cdef uint64_t at = hash_bytes(data, size) & self.slot_mask
+        cdef uint64_t hashed = hash_bytes(data, size)
+        cdef uint64_t at = hashed & self.slot_mask
         cdef uint32_t symbol, start
         while self.slots[at]:
-            symbol = self.slots[at] - 1
-            start = self.offset[symbol]
-            if self.offset[symbol + 1] - start == <uint32_t>size and memcmp(self.blob + start, data, size) == 0:
-                return symbol
+            if self.slots[at] >> 32 == hashed >> 32:
+                symbol = <uint32_t>self.slots[at] - 1
+                start = self.offset[symbol]
+                if self.offset[symbol + 1] - start == <uint32_t>size and memcmp(self.blob + start, data, size) == 0:
+                    return symbol
             at = (at + 1) & self.slot_mask
         return NONE
 

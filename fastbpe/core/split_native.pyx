@@ -3,7 +3,7 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove
 
 import numpy as np
@@ -12,12 +12,23 @@ cdef enum:
     CODE_BLOCKS = 17408  # 0x110000 / 64
     SLICE = 1 << 20      # bytes between two looks at signals
 
-cdef uint32_t END_FLAG = <uint32_t>1 << 31
+    START = 256          # the state 1
+
+cdef extern from "run.h" nogil:
+    int run_of_range(const uint8_t *data, uint8_t low, uint8_t span, uint8_t fold)
+
+cdef extern from *:
+    """
+    #define FASTBPE_END_FLAG ((uint32_t)1 << 31)
+    #define FASTBPE_WIDE ((uint32_t)1)
+    """
+    const uint32_t END_FLAG "FASTBPE_END_FLAG"
+    const uint32_t WIDE "FASTBPE_WIDE"  # the cell of a byte that is not ASCII; states are multiples of 256
 
 
 cdef void scan_reset(Scan *scan) noexcept nogil:
     scan.gap = scan.start = scan.end = scan.position = scan.ready = 0
-    scan.state = 128
+    scan.state = START
 
 
 cdef class Splitter:
@@ -36,40 +47,67 @@ cdef class Splitter:
         self.stage1 = <uint16_t *>malloc(CODE_BLOCKS * sizeof(uint16_t))
         self.stage2 = <uint8_t *>malloc(stage2.shape[0])
         self.by_class = <uint32_t *>malloc(states * self.width * sizeof(uint32_t))
-        self.by_byte = <uint32_t *>malloc(states * 128 * sizeof(uint32_t))
-        if not (self.stage1 and self.stage2 and self.by_class and self.by_byte):
+        self.by_byte = <uint32_t *>malloc(states * 256 * sizeof(uint32_t))
+        self.runs = <Run *>calloc(states, sizeof(Run))
+        if not (self.stage1 and self.stage2 and self.by_class and self.by_byte and self.runs):
             raise MemoryError
         memcpy(self.stage1, &stage1[0], CODE_BLOCKS * sizeof(uint16_t))
         memcpy(self.stage2, &stage2[0], stage2.shape[0])
-        # A cell holds the next state times 128, which is the row of by_byte; ASCII takes one look-up a byte.
+        # A cell holds the next state times 256, which is the row of by_byte; ASCII takes one look-up a byte.
         for state in range(states):
             for column in range(self.width):
                 cell = dfa[state, column]
                 self.by_class[state * self.width + column] = (
-                    (cell & 0x7FFF) * 128 | (END_FLAG if cell & 0x8000 else 0)
+                    (cell & 0x7FFF) * 256 | (END_FLAG if cell & 0x8000 else 0)
                 )
             for column in range(128):
                 cell = self.stage2[self.stage1[column >> 6] * 64 + (column & 63)]
-                self.by_byte[state * 128 + column] = self.by_class[state * self.width + cell]
+                self.by_byte[state * 256 + column] = self.by_class[state * self.width + cell]
+            for column in range(128, 256):
+                self.by_byte[state * 256 + column] = WIDE
+            self._find_run(state)
 
     def __dealloc__(self):
         free(self.stage1)
         free(self.stage2)
         free(self.by_class)
         free(self.by_byte)
+        free(self.runs)
+
+    cdef void _find_run(self, Py_ssize_t state) noexcept:
+        cdef const uint32_t *row = self.by_byte + state * 256
+        cdef uint32_t stay = <uint32_t>state * 256 | END_FLAG
+        cdef Run *run = &self.runs[state]
+        cdef int byte, low = 0, high = 127
+        cdef uint8_t fold
+        for fold in (0, 0x20):
+            low, high = 0, 127
+            while low < 128 and (row[low] != stay or low & fold != fold):
+                low += 1
+            while high > low and (row[high] != stay or high & fold != fold):
+                high -= 1
+            if low < high and all([(low <= (byte | fold) <= high) == (row[byte] == stay) for byte in range(128)]):
+                run.low = <uint8_t>low
+                run.span = <uint8_t>(high - low)
+                run.fold = fold
+                run.known = 1
+                return
 
     cdef bint next(
         self, const uint8_t *data, Py_ssize_t size, bint final, Scan *scan, Py_ssize_t *begin, Py_ssize_t *end
     ) noexcept nogil:
         """Give the next pretoken; 0 if more text is needed, or if none is left and the text is final."""
         cdef Py_ssize_t position, last, start, length
-        cdef uint32_t state, cell, byte, block
+        cdef uint32_t state, cell, byte, block, stay
+        cdef const uint32_t *row
+        cdef const Run *run
+        cdef int count
         if scan.ready:
             begin[0] = scan.start
             end[0] = scan.ready
             scan.gap = scan.start = scan.end = scan.position = scan.ready
             scan.ready = 0
-            scan.state = 128
+            scan.state = START
             return 1
         while scan.start < size:
             position = scan.position
@@ -77,9 +115,25 @@ cdef class Splitter:
             state = scan.state
             while position < size:
                 byte = data[position]
-                if byte < 128:
-                    cell = self.by_byte[state + byte]
+                row = self.by_byte + state
+                cell = row[byte]
+                if cell != WIDE:
                     length = 1
+                    stay = state | END_FLAG
+                    if cell == stay:
+                        # Inside a word the state does not change: no look-up waits for the one before.
+                        position += 1
+                        run = &self.runs[state >> 8]
+                        if run.known:
+                            while position + 16 <= size:
+                                count = run_of_range(data + position, run.low, run.span, run.fold)
+                                position += count
+                                if count < 16:
+                                    break
+                        while position < size and row[data[position]] == stay:
+                            position += 1
+                        last = position - 1
+                        continue
                 else:
                     # The block comes straight from the UTF-8 bytes; the low six bits of the last byte are the column.
                     if byte < 0xE0:
@@ -99,7 +153,7 @@ cdef class Splitter:
                         if block >= CODE_BLOCKS:
                             block = 0
                     cell = self.stage2[self.stage1[block] * 64 + (data[position + length - 1] & 63)]
-                    cell = self.by_class[(state >> 7) * self.width + cell]
+                    cell = self.by_class[(state >> 8) * self.width + cell]
                 last = position if cell & END_FLAG else last
                 state = cell & ~END_FLAG
                 if not state:
@@ -111,7 +165,7 @@ cdef class Splitter:
                     scan.end = last
                     scan.state = state
                     return 0
-                if self.by_class[(state >> 7) * self.width + self.width - 1] & END_FLAG:
+                if self.by_class[(state >> 8) * self.width + self.width - 1] & END_FLAG:
                     last = size
             start = scan.start
             if last > start:
@@ -124,13 +178,13 @@ cdef class Splitter:
                 begin[0] = start
                 end[0] = last
                 scan.gap = scan.start = scan.end = scan.position = last
-                scan.state = 128
+                scan.state = START
                 return 1
             start += 1
             while start < size and (data[start] & 0xC0) == 0x80:
                 start += 1
             scan.start = scan.end = scan.position = start
-            scan.state = 128
+            scan.state = START
         if final and scan.gap < size and self.gaps:
             begin[0] = scan.gap
             end[0] = size

@@ -1,0 +1,49 @@
+/* Zeroed memory for a large table that is read at random: huge pages where the system has them, touched as it is used.
+ *
+ * With 4 KB pages nearly every look-up misses the TLB as well, and a prefetch that misses it may be dropped. */
+#ifndef FASTBPE_PAGES_H
+#define FASTBPE_PAGES_H
+
+#include <stdlib.h>
+
+#if defined(__linux__)
+#include <stdint.h>
+#include <sys/mman.h>
+
+#define FASTBPE_HUGE ((size_t)2 << 20)
+
+/* Returns NULL on failure.  Below 2 MB the pages are small ones. */
+static inline void *pages_alloc(size_t size)
+{
+    /* Twice the alignment is mapped, and what stands out on both sides is given back. */
+    char *start = (char *)mmap(NULL, size + FASTBPE_HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t before;
+    if (start == (char *)MAP_FAILED)
+        return NULL;
+    before = (FASTBPE_HUGE - (uintptr_t)start % FASTBPE_HUGE) % FASTBPE_HUGE;
+    if (before)
+        munmap(start, before);
+    munmap(start + before + size, FASTBPE_HUGE - before);
+    if (size >= FASTBPE_HUGE)
+        madvise(start + before, size, MADV_HUGEPAGE);
+    return start + before;
+}
+
+static inline void pages_free(void *memory, size_t size)
+{
+    if (memory)
+        munmap(memory, size);
+}
+
+#else
+
+static inline void *pages_alloc(size_t size) { return calloc(size, 1); }
+
+static inline void pages_free(void *memory, size_t size)
+{
+    (void)size;
+    free(memory);
+}
+
+#endif
+#endif
