@@ -18,7 +18,7 @@ import numpy as np
 
 import fastbpe
 from benchmarks.data import read_documents
-from benchmarks.peers import byte_letters, huggingface_trained, tiktoken_of
+from tests.reference import byte_letters, huggingface_trained, tiktoken_of
 
 VOCAB_SIZE = 8192
 EOT = "<|endoftext|>"

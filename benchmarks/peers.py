@@ -20,7 +20,7 @@ import numpy as np
 
 import fastbpe
 from tests.corpora import corpus_files, documents, sample_corpora
-from tests.reference import tiktoken_encoding
+from tests.reference import huggingface_trained, tiktoken_encoding
 
 
 def encode_all(peer: Any, texts: list[str]) -> float:
@@ -88,25 +88,16 @@ def encode(options: argparse.Namespace) -> bool:
 
 def train(options: argparse.Namespace) -> bool:
     """Compare training on each corpus with tokenizers' trainer, merge for merge."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
     for corpus, texts in corpora(options.data, options.megabytes * 1_000_000).items():
         if options.only and corpus not in options.only:
             continue
         size = sum(len(text.encode()) for text in texts)
         times: dict[str, list[float]] = {"ours": [], "tokenizers": []}
         for _ in range(options.rounds):
-            theirs = Tokenizer(models.BPE())
-            theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            trainer = trainers.BpeTrainer(
-                vocab_size=options.vocab_size,
-                initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-                show_progress=False,
-            )
             start = time.perf_counter()
             ours = fastbpe.train_from_iterator(texts, options.vocab_size, tie_break="huggingface")
             middle = time.perf_counter()
-            theirs.train_from_iterator(texts, trainer)
+            theirs = huggingface_trained(texts, options.vocab_size)
             times["ours"].append(middle - start)
             times["tokenizers"].append(time.perf_counter() - middle)
         merges = fastbpe.load(theirs.to_str().encode()).merges

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.peers import tiktoken_of
+from tests.reference import tiktoken_of
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import fastbpe
-from benchmarks.peers import tiktoken_of
 from fastbpe import core
 from tests.hostile import SHAPES
+from tests.reference import tiktoken_of
 
 LENGTHS = [4, 16, 64, 256, 4096, 65536]
 

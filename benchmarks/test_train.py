@@ -7,7 +7,7 @@ import json
 import pytest
 
 import fastbpe
-from benchmarks.peers import byte_letters, huggingface_trained
+from tests.reference import byte_letters, huggingface_trained
 
 
 def train(documents, vocab_size):

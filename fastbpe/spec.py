@@ -35,7 +35,8 @@ from fastbpe.errors import LimitError, UnsupportedError, VocabularyError
 
 MAX_FILE = 512 << 20  # bytes of a vocabulary file
 MAX_UNPACKED = 256 << 20  # bytes of a section once decompressed; the largest published one has 8 MiB
-MAX_TOKENS = 1 << 22
+MAX_TOKENS = (1 << 21) - 1  # three symbols fit in 64 bits
+MAX_VOCAB_BYTES = (1 << 28) - 1  # of all tokens together
 MAX_TOKEN_BYTES = 64 << 10
 MAX_MERGES = 1 << 23
 MAX_DEPTH = 64  # of JSON
@@ -230,6 +231,8 @@ def _checked_vocab(vocab: dict[bytes, int], n_tokens: int) -> dict[bytes, int]:
     """The vocabulary in the order of ids."""
     if len(vocab) > MAX_TOKENS:
         raise LimitError(f"{len(vocab)} tokens are more than {MAX_TOKENS}", key="vocab")
+    if sum(map(len, vocab)) > MAX_VOCAB_BYTES:
+        raise LimitError(f"the tokens have more than {MAX_VOCAB_BYTES} bytes together", key="vocab")
     limit = min(MAX_ID, 4 * n_tokens + 65_536)
     if not (
         set(map(type, vocab)) == {bytes}

@@ -56,7 +56,9 @@ class Tokenizer:
         Raises:
             PatternError: the split pattern cannot be used, or needs `regex` and that is not allowed.
         """
-        self.spec = spec
+        if not isinstance(spec, TokenizerSpec):
+            raise TypeError(f"Tokenizer(): spec must be a TokenizerSpec, got {show(spec)}; load() reads files")
+        self._spec = spec
         splitter = make_splitter(spec.splits, allow_regex)
         merger = core.Merger(spec.vocab, spec.merges, spec.whole)
         self._encoder = core.Encoder(splitter, merger)
@@ -69,6 +71,11 @@ class Tokenizer:
         self._make_policy = lru_cache(maxsize=_POLICIES)(self._make_policy_uncached)
 
     # ---------------------------------------------------------------- the definition
+
+    @property
+    def spec(self) -> TokenizerSpec:
+        """The definition."""
+        return self._spec
 
     @property
     def name(self) -> str | None:
@@ -203,17 +210,17 @@ class Tokenizer:
             pass
         matcher = self._make_policy(frozenset(), frozenset()).matcher
         parts: list[bytes] = []
-        cuts: list[NDArray[np.int64]] = []
+        cuts: list[list[int]] = []
         position = 0
         for valid, part in runs(data):
-            if valid:
+            if not valid:
+                cuts.append([position, position + len(part), _RAW])
+            elif matcher is not None or self.spec.normalizer is not None:
                 part, found = self._normalized(part, matcher.find(part)[0] if matcher else _NO_CUTS)
-                cuts.append(found + np.array([position, position, 0]))
-            else:
-                cuts.append(np.array([[position, position + len(part), _RAW]], dtype=np.int64))
+                cuts += [[position + start, position + end, number] for start, end, number in found.tolist()]
             parts.append(part)
             position += len(part)
-        ids: list[int] = self._encoder.encode(b"".join(parts), np.concatenate(cuts)).tolist()
+        ids: list[int] = self._encoder.encode(b"".join(parts), np.array(cuts, dtype=np.int64)).tolist()
         return ids
 
     def encode_batch(
@@ -339,7 +346,7 @@ class Tokenizer:
         forbidden = tuple(sorted(disallowed))
         tokens = {text: self._special[text] for text in allowed} | self._added
         tokens |= {text: _FORBIDDEN + index for index, text in enumerate(forbidden)}
-        matcher = core.Matcher([(text.encode(), number) for text, number in tokens.items()]) if tokens else None
+        matcher = core.Matcher([(to_utf8(text), number) for text, number in tokens.items()]) if tokens else None
         return _Policy(matcher, forbidden)
 
     # ---------------------------------------------------------------- the ways into core

@@ -9,6 +9,8 @@ import random
 
 import pytest
 
+import fastbpe
+
 BYTES = {bytes([value]): value for value in range(256)}
 
 
@@ -90,6 +92,30 @@ def test_bytes_outside_ascii_and_nul(core):
 def test_an_empty_token_is_never_produced(core):
     vocab = {**BYTES, b"": 256, b"ab": 257}
     assert core.Merger(vocab, None, True).merge(b"abab" * 40) == [257] * 80
+
+
+@pytest.mark.parametrize("name", ["gpt2", "o200k_base"])
+def test_any_bytes_with_a_real_vocabulary(core, name):
+    """Overlong forms, surrogates and cut characters as one pretoken.  Oracle: the definition."""
+    vocab, rng = fastbpe.get_encoding(name).vocab, random.Random(name)
+    merger = core.Merger(vocab, None, True)
+    kinds = [b"\xc0\x80", b"\xc1\xbf", b"\xe0\x80\x80", b"\xe0\x9f\xbf", b"\xed\xa0\x80", b"\xf0\x80\x80\x80", b"\xe4"]
+    kinds += [text.encode() for text in [" the", "中", "文", "д", "é", " ก", "ี่", "😀"]]
+    for _ in range(150):
+        piece = b"".join(rng.choices([*kinds, rng.randbytes(1), rng.randbytes(3)], k=rng.randint(1, 40)))
+        assert merger.merge(piece) == merged_by_definition(piece, vocab, None, True), piece
+
+
+def test_a_vocabulary_made_to_hurt(core):
+    """Hundreds of tokens that are prefixes of each other, in any order of ranks: as fast and exact as any."""
+    rng = random.Random(5)
+    lengths = list(range(2, 300))
+    rng.shuffle(lengths)
+    vocab = {**BYTES, **{b"a" * length: 256 + rank for rank, length in enumerate(lengths)}}
+    merger = core.Merger(vocab, None, True)
+    for size in (700, 1000):
+        piece = b"a" * size + b"b" + b"a" * size
+        assert merger.merge(piece) == merged_by_definition(piece, vocab, None, True)
 
 
 def test_long_repetition(core):

@@ -118,6 +118,29 @@ def test_outside_the_subset_is_never_compiled(pattern):
         compile_split(pattern, True)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "linear"),
+    [
+        ("a*b|a", False),
+        ("a+b|a", False),
+        ("a+b|[ab]", False),
+        (r"\s*x|\s", False),
+        ("ab|a", True),
+        ("a{1,50}b|a", True),
+        ("a+b|a+", True),
+    ],
+)
+def test_only_linear_patterns_compile(core, pattern, linear):
+    """Every `a` of a run looks for a `b` behind the run: that is left to the regex engine and its time limit."""
+    if not linear:
+        with pytest.raises(OutsideSubset, match="look-ahead"):
+            compile_split(pattern, True)
+        return
+    ours, regex = core.Splitter(compile_split(pattern, True)), core.RegexSplitter(((pattern, True),))
+    for size in range(120):
+        assert pieces(ours, "a" * size + "b") == pieces(regex, "a" * size + "b")
+
+
 @pytest.mark.parametrize("pattern", ["", "a*", "a|", "(?:a|b)?", r"\p{Klingon}", "a" * 20_000])
 def test_useless_patterns_are_refused(pattern):
     with pytest.raises(PatternError):

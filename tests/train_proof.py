@@ -19,10 +19,10 @@ from pathlib import Path
 import tokenizers
 
 import fastbpe
-from benchmarks.peers import byte_letters, huggingface_trained
 from fastbpe import core
 from tests.bpe_definition import quadratic_merges
 from tests.conftest import NOVEL, read_documents
+from tests.reference import byte_letters, huggingface_trained
 
 RULES = ("lexicographic", "huggingface", "smallest_id")
 Merges = Sequence[tuple[bytes, bytes]]

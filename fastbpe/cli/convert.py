@@ -21,7 +21,8 @@ def convert(tokenizer: fastbpe.Tokenizer, output: str, to_format: str | None, ov
     """Write a tokenizer in another format.
 
     By suffix: .fbpe (fastbpe's own, holds everything), .json (Hugging Face's tokenizer.json), .tiktoken (ranks
-    alone). What a format cannot hold is refused, never dropped.
+    alone). What a format cannot hold is refused; but a .tiktoken file is ranks alone, and its reader has to name the
+    pattern and the special tokens again.
 
     \b
     Examples:

@@ -1,8 +1,8 @@
 """Native twin of encode_python, with a table of pretokens seen before.
 
-The table has a fixed size and forgets: two lines a set, a new pretoken takes the first and moves its entry to the
-second.  Ids never depend on it.  Each call works with a table of its own, taken from a short list of idle ones, so
-threads share nothing.
+The table grows with use to a fixed size and then forgets: two lines a set, a new pretoken takes the first and moves its
+entry to the second.  Ids never depend on it.  Each call works with a table of its own, taken from a short list of idle
+ones, so threads share nothing.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE

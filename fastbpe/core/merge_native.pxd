@@ -28,7 +28,9 @@ cdef class Merger:
     cdef uint64_t step_mask
     cdef uint32_t *node_symbol
     cdef uint32_t n_nodes
-    cdef uint32_t *root        # node after the first two bytes; 0: none
+    cdef uint32_t first[256]   # node after one byte
+    cdef uint32_t *root        # by code point of two and three bytes: node after the character; 0: none
+    cdef uint32_t *root_symbol  # and the longest symbol in it
     cdef uint64_t *listed      # only while a merge list is read: left << 32 | right; all ones: empty
     cdef uint32_t *listed_rank
     cdef uint64_t listed_mask
@@ -43,6 +45,7 @@ cdef class Merger:
     cdef int _flag(self) except -1
     cdef int _grow_trie(self) except -1
     cdef int _widen_trie(self) except -1
+    cdef void _index_roots(self) noexcept
     cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef uint32_t join(self, uint32_t left, uint32_t right) noexcept nogil
     cdef uint32_t _rank(
@@ -57,7 +60,7 @@ cdef class Merger:
     ) except -1 nogil
     cdef Py_ssize_t _backtrack(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil
     cdef uint32_t _longest(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
-    cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil
+    cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps) except -1 nogil
     cdef int _valid_flagged(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil
     cdef uint32_t _step(self, uint32_t node, uint8_t byte) noexcept nogil
 

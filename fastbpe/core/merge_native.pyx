@@ -22,10 +22,15 @@ from fastbpe.core.memory cimport resized, zeroed
 
 from os import urandom as _urandom
 
+cdef extern from "pages.h" nogil:
+    void *pages_alloc(size_t size)
+    void pages_free(void *memory, size_t size)
+
 cdef enum:
     SHORT = 64         # bytes: the room of the step-by-step merge
     SHORT_WIDE = 14    # bytes of a pretoken of characters that take three bytes: from here on backtracking is faster
     SHORT_BYTES = 28   # the same for all others
+    PATIENCE = 64      # steps of backtracking a byte; real vocabularies take under 10
     MAX_SYMBOLS = (1 << 21) - 1
     MAX_BYTES = 1 << 28
 
@@ -91,12 +96,13 @@ cdef class Merger:
         free(self.prefix)
         free(self.flagged)
         free(self.slots)
-        free(self.pairs)
+        pages_free(self.pairs, (self.pair_mask + 1) * sizeof(uint64_t))
         free(self.filter)
         free(self.byte_pair)
-        free(self.steps)
+        pages_free(self.steps, (self.step_mask + 1) * sizeof(uint64_t))
         free(self.node_symbol)
         free(self.root)
+        free(self.root_symbol)
         free(self.listed)
         free(self.listed_rank)
         free(self.listed_product)
@@ -231,7 +237,9 @@ cdef class Merger:
         cdef uint64_t key, hashed, at
         cdef uint64_t n_pairs = table_size(self.n_symbols)
         cdef uint32_t symbol, left, right
-        self.pairs = <uint64_t *>resized(NULL, n_pairs, sizeof(uint64_t))
+        self.pairs = <uint64_t *>pages_alloc(n_pairs * sizeof(uint64_t))
+        if not self.pairs:
+            raise MemoryError
         self.filter = <uint64_t *>zeroed(1 << 14, sizeof(uint64_t))
         self.byte_pair = <uint32_t *>resized(NULL, 65536, sizeof(uint32_t))
         self.pair_mask = n_pairs - 1
@@ -282,8 +290,12 @@ cdef class Merger:
                 total += self.offset[symbol + 1] - self.offset[symbol]
         self.prefix = <uint32_t *>resized(NULL, self.n_symbols, sizeof(uint32_t))
         self.root = <uint32_t *>zeroed(65536, sizeof(uint32_t))
+        self.root_symbol = <uint32_t *>zeroed(65536, sizeof(uint32_t))
         self.step_mask = table_size(total // 2) - 1  # grows with what is shared; made larger when half full
-        self.steps = <uint64_t *>zeroed(self.step_mask + 1, sizeof(uint64_t))
+        self.steps = <uint64_t *>pages_alloc((self.step_mask + 1) * sizeof(uint64_t))
+        if not self.steps:
+            self.step_mask = 0
+            raise MemoryError
         self.node_symbol = <uint32_t *>resized(NULL, total + 1, sizeof(uint32_t))
         self.n_nodes = 1
         self.node_symbol[0] = NONE
@@ -305,8 +317,6 @@ cdef class Merger:
                     while self.steps[at]:
                         at = (at + 1) & self.step_mask
                     self.steps[at] = key << 28 | child
-                    if place == self.offset[symbol] + 1:
-                        self.root[<uint32_t>self.blob[place - 1] << 8 | byte] = child
                 node = child
             self.node_symbol[node] = symbol
         self.node_symbol = <uint32_t *>resized(self.node_symbol, self.n_nodes, sizeof(uint32_t))
@@ -320,18 +330,52 @@ cdef class Merger:
                 if self.node_symbol[node] != NONE:
                     best = self.node_symbol[node]
             self.prefix[symbol] = best
+        self._index_roots()
         return 0
+
+    cdef void _index_roots(self) noexcept:
+        """Note the node after each first character of the vocabulary of up to three bytes, and the longest symbol in it.
+
+        Indexed by code point; a first character of three bytes then takes one look-up instead of three.
+        """
+        cdef uint32_t code, node, best
+        cdef uint8_t data[3]
+        cdef int size, at
+        for code in range(256):
+            self.first[code] = self._step(0, <uint8_t>code)
+        for code in range(0x80, 65536):
+            if code < 0x800:
+                size = 2
+                data[0] = <uint8_t>(0xC0 | code >> 6)
+                data[1] = <uint8_t>(0x80 | (code & 63))
+            else:
+                size = 3
+                data[0] = <uint8_t>(0xE0 | code >> 12)
+                data[1] = <uint8_t>(0x80 | (code >> 6 & 63))
+                data[2] = <uint8_t>(0x80 | (code & 63))
+            node = 0
+            best = data[0]
+            for at in range(size):
+                node = self._step(node, data[at])
+                if not node:
+                    break
+                if self.node_symbol[node] != NONE:
+                    best = self.node_symbol[node]
+            self.root[code] = node
+            self.root_symbol[code] = best
 
     cdef int _widen_trie(self) except -1:
         cdef uint64_t mask = 2 * self.step_mask + 1, at, place
-        cdef uint64_t *steps = <uint64_t *>zeroed(mask + 1, sizeof(uint64_t))
+        cdef uint64_t *steps = <uint64_t *>pages_alloc((mask + 1) * sizeof(uint64_t))
+        if not steps:
+            raise MemoryError
         for place in range(self.step_mask + 1):
             if self.steps[place]:
                 at = hash_number(self.steps[place] >> 28) & mask
                 while steps[at]:
                     at = (at + 1) & mask
                 steps[at] = self.steps[place]
-        free(self.steps)
+        pages_free(self.steps, (self.step_mask + 1) * sizeof(uint64_t))
         self.steps = steps
         self.step_mask = mask
         return 0
@@ -485,21 +529,28 @@ cdef class Merger:
 
     cdef inline uint32_t _longest(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         """Return the longest reachable symbol that the data begins with."""
-        cdef uint32_t best = data[0], node
-        cdef Py_ssize_t at = 2
-        if size < 2:
-            return best
-        node = self.root[<uint32_t>data[0] << 8 | data[1]]
-        while node:
-            if self.node_symbol[node] != NONE:
-                best = self.node_symbol[node]
-            if at == size:
-                break
+        cdef uint32_t best = data[0], node, code = 0
+        cdef Py_ssize_t at = 1
+        # Raw pieces are no UTF-8: a code point counts only if its bytes are the ones that root was made from.
+        if size >= 3 and data[0] & 0xF0 == 0xE0 and data[1] & 0xC0 == 0x80 and data[2] & 0xC0 == 0x80:
+            code = <uint32_t>(data[0] & 15) << 12 | <uint32_t>(data[1] & 63) << 6 | (data[2] & 63)
+            at = 3 if code >= 0x800 else 1
+        elif size >= 2 and data[0] & 0xE0 == 0xC0 and data[1] & 0xC0 == 0x80:
+            code = <uint32_t>(data[0] & 31) << 6 | (data[1] & 63)
+            at = 2 if code >= 0x80 else 1
+        if at > 1:
+            best = self.root_symbol[code]
+            node = self.root[code]
+        else:
+            node = self.first[data[0]]
+        while node and at < size:
             node = self._step(node, data[at])
             at += 1
+            if node and self.node_symbol[node] != NONE:
+                best = self.node_symbol[node]
         return best
 
-    cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil:
+    cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps) except -1 nogil:
         """Return whether merging the bytes of two symbols, which `data` begins with, gives these two.
 
         It does unless a merge crosses the boundary.  Undo the merges on both sides, the later one first: the pair that
@@ -510,6 +561,7 @@ cdef class Merger:
         if self.flagged and (self.flagged[left] or self.flagged[right]):
             return self._valid_flagged(left, right, data)
         while True:
+            steps[0] += 1
             crossing = self.join(left, right)
             if crossing < limit:
                 return 0
@@ -541,7 +593,8 @@ cdef class Merger:
         cdef uint8_t small[64]
         cdef uint8_t *dead = small  # a bit for each position from which no way leads on
         cdef Py_ssize_t count = 0, position = 0, end
-        cdef uint32_t symbol, steps = 0
+        cdef uint32_t symbol, rounds = 0
+        cdef uint64_t steps = 0
         if size < 512:
             memset(small, 0, sizeof(small))
         else:
@@ -550,15 +603,20 @@ cdef class Merger:
             symbol = self._longest(data, size)
             while True:
                 steps += 1
-                if steps & 0xFFFF == 0:
+                rounds += 1
+                if rounds & 0xFFFF == 0:
                     with gil:
                         PyErr_CheckSignals()
+                if steps > PATIENCE * <uint64_t>size + 4096 and size < <Py_ssize_t>NONE:
+                    # Thousands of tokens that are prefixes of each other: a vocabulary made to hurt.
+                    return self._merge_queue(data, <uint32_t>size, out, False)
                 if symbol != NONE:
                     end = position + self.offset[symbol + 1] - self.offset[symbol]
                     if dead[end >> 3] >> (end & 7) & 1 or (
                         count and not self._valid(
                             out[count - 1], symbol,
                             data + position - (self.offset[out[count - 1] + 1] - self.offset[out[count - 1]]),
+                            &steps,
                         )
                     ):
                         symbol = self.prefix[symbol]

@@ -87,8 +87,11 @@ def _read(
             f"{', '.join(PATTERNS)}"
         )
     _check_published(data, path)
-    # tiktoken drops text that the pattern does not match; a named pattern leaves none.
-    return tiktoken.read(data, splits=named_splits(pattern, gaps=False), special_tokens=special_tokens)
+    splits = named_splits(pattern, gaps=True)
+    if len(splits) == 1:
+        # tiktoken drops text that its pattern does not match.  The steps of a sequence each match a part alone.
+        splits = (Split(splits[0].pattern, gaps=False),)
+    return tiktoken.read(data, splits=splits, special_tokens=special_tokens)
 
 
 def read_path(

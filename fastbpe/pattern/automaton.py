@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbpe.errors import PatternError
+from fastbpe.pattern.lookahead import check_linear
 from fastbpe.pattern.parse import Alt, Chars, End, Node, NotAhead, OutsideSubset, Repeat, Seq, parse
 from fastbpe.pattern.possessive import check_possessive
 from fastbpe.pattern.unicode import MAX_CODE, CharSet
@@ -73,6 +74,7 @@ def compile_split(pattern: str, gaps: bool) -> SplitTables:
     if len(program) > MAX_PROGRAM:
         raise OutsideSubset(f"pattern: over {MAX_PROGRAM} instructions")
     dfa = _minimize(_determinize(program, members))
+    check_linear(dfa)
     stage1, stage2 = _two_stage(class_of)
     for array in (stage1, stage2, dfa):
         array.setflags(write=False)

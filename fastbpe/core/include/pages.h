@@ -11,13 +11,16 @@
 #include <sys/mman.h>
 
 #define FASTBPE_HUGE ((size_t)2 << 20)
+#define PAGES_ROUND(size) (((size) + 0xFFFF) & ~(size_t)0xFFFF) /* 64 KB: the largest page of Linux */
 
 /* Returns NULL on failure.  Below 2 MB the pages are small ones. */
 static inline void *pages_alloc(size_t size)
 {
     /* Twice the alignment is mapped, and what stands out on both sides is given back. */
-    char *start = (char *)mmap(NULL, size + FASTBPE_HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *start;
     size_t before;
+    size = PAGES_ROUND(size);
+    start = (char *)mmap(NULL, size + FASTBPE_HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (start == (char *)MAP_FAILED)
         return NULL;
     before = (FASTBPE_HUGE - (uintptr_t)start % FASTBPE_HUGE) % FASTBPE_HUGE;
@@ -32,7 +35,7 @@ static inline void *pages_alloc(size_t size)
 static inline void pages_free(void *memory, size_t size)
 {
     if (memory)
-        munmap(memory, size);
+        munmap(memory, PAGES_ROUND(size));
 }
 
 #else
