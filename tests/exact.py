@@ -63,7 +63,10 @@ class Report:
 
 def tiktoken_pair(name: str) -> tuple[Encode, Encode]:
     ours, theirs = fastbpe.get_encoding(name), tiktoken_encoding(name)
-    return ours.encode_ordinary, theirs.encode_ordinary
+    return (
+        lambda text: ours.encode_to_numpy(text, disallowed_special=()),
+        lambda text: theirs.encode_to_numpy(text, disallowed_special=()),
+    )
 
 
 def family_pair(folder: Path, family: str) -> tuple[Encode, Encode] | None:
@@ -74,7 +77,7 @@ def family_pair(folder: Path, family: str) -> tuple[Encode, Encode] | None:
     ours, theirs = fastbpe.load(path), tokenizers.Tokenizer.from_file(str(path))
     # Text that spells a special token is that token there, whoever wrote it.
     return (
-        lambda text: ours.encode(text, allowed_special="all"),
+        lambda text: ours.encode_to_numpy(text, allowed_special="all"),
         lambda text: theirs.encode(text, add_special_tokens=False).ids,
     )
 
@@ -147,6 +150,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path, help="folder of corpora and vocabularies")
     parser.add_argument("--only", choices=["tiktoken", "tokenizers", "scalars", "patterns"], help="one part alone")
+    parser.add_argument("--name", action="append", help="this encoding or family alone; may be repeated")
     parser.add_argument("--strings", type=int, default=1_000_000, help="random strings for each pattern")
     options = parser.parse_args()
     if options.data is not None and not options.data.is_dir():
@@ -154,13 +158,15 @@ def main() -> int:
     names = ("regex", "tiktoken", "tokenizers", "numpy")
     print(f"fastbpe {fastbpe.__version__} ({fastbpe.backend()}), " + ", ".join(f"{n} {version(n)}" for n in names))
     report = Report()
+    encodings = [name for name in ENCODINGS if name in (options.name or ENCODINGS)]
+    families = [name for name in FAMILIES if name in (options.name or FAMILIES)]
     if options.only in (None, "tiktoken"):
-        for name in ENCODINGS:
+        for name in encodings:
             check_texts(report, name, tiktoken_pair(name), options.data)
             check_shapes(report, name, tiktoken_pair(name))
             check_bytes(report, name)
     if options.only in (None, "tokenizers"):
-        for family in FAMILIES:
+        for family in families:
             pair = family_pair(options.data, family) if options.data else None
             if pair is None:
                 print(f"{family:12} left out: DATA has no {family}/tokenizer.json")
@@ -168,7 +174,7 @@ def main() -> int:
             check_texts(report, family, pair, options.data)
             check_shapes(report, family, pair)
     if options.only in (None, "scalars"):
-        for name in ENCODINGS:
+        for name in encodings:
             check_scalars(report, name)
     if options.only in (None, "patterns"):
         check_patterns(report, options.strings)
