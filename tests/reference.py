@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
-
-import tiktoken
+from typing import TYPE_CHECKING, Any
 
 import fastbpe
+
+if TYPE_CHECKING:
+    import tiktoken
 
 
 @cache
@@ -18,6 +19,8 @@ def tiktoken_encoding(name: str) -> tiktoken.Encoding:
 
 def tiktoken_of(tokenizer: fastbpe.Tokenizer) -> tiktoken.Encoding:
     """Return the same vocabulary as a tiktoken.Encoding."""
+    import tiktoken
+
     return tiktoken.Encoding(
         str(tokenizer.name),
         pat_str=tokenizer.spec.splits[0].pattern,
