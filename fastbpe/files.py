@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from secrets import token_hex
 from typing import BinaryIO
 
 
@@ -12,8 +13,8 @@ from typing import BinaryIO
 def whole_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name only when the block ends without an error.
 
-    The bytes go to `NAME.partial-PID` in the same folder; then the file is synced, renamed, and the folder synced.  On
-    any error or interrupt the partial file is removed.
+    The bytes go to `NAME.partial-PID-RANDOM` in the same folder; then the file is synced, renamed, and the folder
+    synced.  On any error or interrupt the partial file is removed.
 
     Raises:
         FileExistsError: the file exists and `overwrite` is false.
@@ -21,9 +22,13 @@ def whole_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Itera
     path = os.fspath(path)
     if not overwrite and os.path.lexists(path):
         raise FileExistsError(17, "the file exists", path)
-    partial = f"{path}.partial-{os.getpid()}"
-    # Opened in the folder of the target: a rename is atomic only within a file system.
-    with open(partial, "wb") as file:
+    # In the folder of the target, as a rename is atomic only within a file system; a name that nobody foresees.
+    partial = f"{path}.partial-{os.getpid()}-{token_hex(4)}"
+    try:
+        handle = open(partial, "xb")  # noqa: SIM115 (the caller's path belongs in this error alone)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, path) from None
+    with handle as file:
         try:
             yield file
             file.flush()

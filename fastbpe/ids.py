@@ -29,7 +29,7 @@ def id_array(ids: Any, function: str) -> NDArray[np.uint32]:
     else:
         try:
             numbers = np.frombuffer(array("q", ids), dtype=np.int64) if len(ids) else np.empty(0, dtype=np.int64)
-        except (TypeError, OverflowError):
+        except (TypeError, OverflowError, IndexError):
             raise _id_fault(ids, function) from None
     if numbers.dtype != np.uint32 and len(numbers) and (numbers.min() < 0 or numbers.max() > 0xFFFFFFFF):
         raise _id_fault(numbers.tolist(), function)
@@ -48,5 +48,8 @@ def _id_fault(ids: Sequence[Any], function: str) -> Exception:
 
 def show(value: object) -> str:
     """Return a value for a message: its type, and its repr cut to 80 characters."""
-    text = repr(value[:80] if isinstance(value, (str, bytes)) else value)
+    try:
+        text = repr(value[:80] if isinstance(value, (str, bytes)) else value)
+    except Exception:  # a repr of the caller's, an integer of thousands of digits, a list in a list in a list
+        text = "that cannot be shown"
     return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"

@@ -109,9 +109,13 @@ def feed(
         if kind not in (None, this):
             raise TypeError(f"{name}: chunks must be all str or all bytes, got {type(chunk).__name__} at index {index}")
         kind = this
+        if isinstance(chunk, str):
+            chunk = str.__str__(chunk)  # a subclass is its text, whatever it overrides
+        elif type(chunk) is not bytes:
+            chunk = memoryview(chunk).tobytes()
         for start in range(0, len(chunk), SLICE):
             part = chunk[start : start + SLICE]
-            yield from stages.push_text(part) if isinstance(part, str) else stages.push_bytes(bytes(part))
+            yield from stages.push_text(part) if isinstance(part, str) else stages.push_bytes(part)
     yield from stages.finish()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbpe import core, encodings, formats
-from fastbpe.errors import SpecialTokenError
+from fastbpe.errors import SpecialTokenError, TokenIdError, TokenIdRangeError
 from fastbpe.files import write_whole
 from fastbpe.ids import Ids, id_array, show
 from fastbpe.normalize import nfc
@@ -28,7 +28,7 @@ MAX_PRETOKEN_BYTES = 64 << 20
 MAX_THREADS = 1024
 _FORBIDDEN = 1 << 32  # matches from here on are special tokens that the call did not allow; below, the number is the id
 _RAW = -1
-_BATCH_BYTES = 1 << 20  # a batch below this is encoded by one thread
+_BATCH = 1 << 18  # characters; a batch below this is encoded by one thread
 _POLICIES = 16  # combinations of allowed and disallowed tokens remembered by one tokenizer
 
 
@@ -138,8 +138,9 @@ class Tokenizer:
             UnsupportedError: the format cannot hold this definition; the message says what.
         """
         if format == "gpt2" or (format is None and os.path.isdir(path)):
+            files = zip(("vocab.json", "merges.txt"), formats.gpt2.write(self.spec))
             os.makedirs(path, exist_ok=True)
-            for name, data in zip(("vocab.json", "merges.txt"), formats.gpt2.write(self.spec)):
+            for name, data in files:
                 write_whole(os.path.join(path, name), data)
             return
         write_whole(path, formats.write(self.spec, format or formats.format_for_path(path)))
@@ -296,7 +297,7 @@ class Tokenizer:
         max_pretoken_bytes: int = MAX_PRETOKEN_BYTES,
     ) -> Iterator[NDArray[np.uint32]]:
         """Yield what iter_encode() yields as arrays, uint32 [size], the last one shorter."""
-        if not isinstance(size, int) or size < 1:
+        if type(size) is not int or size < 1:
             raise ValueError(f"iter_encode_batches(): size must be a positive int, got {show(size)}")
         arrays = self._stream(chunks, allowed_special, disallowed_special, max_pretoken_bytes, "iter_encode_batches()")
         return _rebatch(arrays, size)
@@ -325,12 +326,17 @@ class Tokenizer:
 
     def decode_batch(self, batch: Iterable[Ids], errors: str = "replace") -> list[str]:
         """Return the text of each sequence of ids; as decode() on each."""
-        if isinstance(batch, (str, bytes)):
+        if isinstance(batch, (str, bytes)) or not isinstance(batch, Iterable):
             raise TypeError(f"decode_batch(): batch must hold sequences of int, got {show(batch)}")
         return [self._bytes(ids, "decode_batch()").decode("utf-8", errors) for ids in batch]
 
     def _bytes(self, ids: Ids, function: str) -> bytes:
-        found: bytes = self._decoder.decode(id_array(ids, function))
+        try:
+            found: bytes = self._decoder.decode(id_array(ids, function))
+        except TokenIdError as error:
+            if isinstance(error, TokenIdRangeError):
+                raise
+            raise TokenIdError(f"{function}: {error}") from None
         return found
 
     # ---------------------------------------------------------------- special tokens
@@ -429,10 +435,11 @@ class Tokenizer:
         for index, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TypeError(f"{function}: texts must hold str, got {show(text)} at index {index}")
+        texts = [str.__str__(text) for text in texts]  # a subclass is its text, whatever it overrides
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
             raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {show(threads)}")
         threads = threads or os.cpu_count() or 1
-        if threads == 1 or core.BACKEND == "python" or sum(map(len, texts)) < _BATCH_BYTES:
+        if threads == 1 or core.BACKEND == "python" or sum(map(len, texts)) < _BATCH:
             return [self._encode(text, allowed, disallowed, function) for text in texts]
         return self._batch_threaded(texts, allowed, disallowed, threads, function)
 
@@ -454,7 +461,7 @@ class Tokenizer:
             return out
 
         with ThreadPoolExecutor(threads) as pool:
-            futures = [pool.submit(work, span) for span in _ranges(texts, _BATCH_BYTES // 4)]
+            futures = [pool.submit(work, span) for span in _ranges(texts, _BATCH // 4)]
             try:
                 return [ids for future in futures for ids in future.result()]
             except BaseException:
@@ -503,22 +510,32 @@ def load(
         PatternError: the split pattern cannot be used.
         OSError: the file cannot be read.
     """
+    if special_tokens is not None and not isinstance(special_tokens, Mapping):
+        raise TypeError(f"load(): special_tokens must be a mapping of str to id, got {show(special_tokens)}")
     if isinstance(source, (bytes, bytearray, memoryview)):
         spec = formats.read(
             bytes(source), format=format, pattern=pattern, special_tokens=special_tokens, ids=ids
         )
+    elif not isinstance(source, (str, os.PathLike)):
+        raise TypeError(f"load(): source must be a path or bytes, got {show(source)}")
     else:
         spec = formats.read_path(source, format=format, pattern=pattern, special_tokens=special_tokens, ids=ids)
     return Tokenizer(spec if name is None else spec.named(name), allow_regex=allow_regex)
 
 
-@lru_cache(maxsize=16)
 def get_encoding(name: str) -> Tokenizer:
     """Return a bundled encoding by name; `list_encoding_names()` gives the names.
 
     Raises:
         ValueError: there is no encoding of this name.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"get_encoding(): name must be a str, got {show(name)}")
+    return _encoding(name)
+
+
+@lru_cache(maxsize=16)
+def _encoding(name: str) -> Tokenizer:
     return Tokenizer(encodings.spec(name))
 
 
@@ -528,6 +545,8 @@ def encoding_for_model(model: str) -> Tokenizer:
     Raises:
         KeyError: the table has no such model.
     """
+    if not isinstance(model, str):
+        raise TypeError(f"encoding_for_model(): model must be a str, got {show(model)}")
     return get_encoding(encodings.name_for_model(model))
 
 

@@ -19,6 +19,7 @@ from fastbpe.core.train_python import TIE_BREAKS
 from fastbpe.counts import PretokenCounts
 from fastbpe.errors import TrainingError
 from fastbpe.formats import named_splits
+from fastbpe.ids import show
 from fastbpe.pattern.named import PATTERNS
 from fastbpe.spec import MAX_TOKENS, AddedToken, Split, TokenizerSpec
 from fastbpe.streaming import feed
@@ -110,7 +111,7 @@ def train_from_counts(
     function = "train_from_counts()"
     if not isinstance(counts, PretokenCounts):
         if not isinstance(counts, Mapping):
-            raise TypeError(f"{function}: counts must be PretokenCounts or a mapping, got {_show(counts)}")
+            raise TypeError(f"{function}: counts must be PretokenCounts or a mapping, got {show(counts)}")
         splits = _splits(function, "gpt2" if pattern is None else pattern)
         counts = PretokenCounts.from_dict(
             counts, splits=splits, special_tokens=_special_tokens(function, special_tokens or ())
@@ -162,7 +163,7 @@ class _Plan:
         if self.min_frequency < 1:
             raise ValueError(f"{function}: min_frequency must be at least 1, got {self.min_frequency}")
         if tie_break not in TIE_BREAKS:
-            raise ValueError(f"{function}: tie_break must be one of {', '.join(TIE_BREAKS)}, got {_show(tie_break)}")
+            raise ValueError(f"{function}: tie_break must be one of {', '.join(TIE_BREAKS)}, got {show(tie_break)}")
         self.n_merges = min(self.vocab_size, MAX_TOKENS) - least
         self._spec((), None)  # finds special tokens that no vocabulary can hold,
         make_splitter(self.splits, True)  # and a pattern that cannot be used
@@ -218,10 +219,10 @@ def _count_files(
 ) -> PretokenCounts:
     paths = [sources] if isinstance(sources, (str, os.PathLike)) else sources
     if not isinstance(paths, Sequence) or isinstance(paths, (bytes, bytearray, memoryview)):
-        raise TypeError(f"{function}: sources must be a path or a sequence of paths, got {_show(sources)}")
+        raise TypeError(f"{function}: sources must be a path or a sequence of paths, got {show(sources)}")
     for index, path in enumerate(paths):
         if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(f"{function}: sources must hold paths, got {_show(path)} at index {index}")
+            raise TypeError(f"{function}: sources must hold paths, got {show(path)} at index {index}")
     # All sizes first: a path that does not exist ends the training before hours of counting.
     total = sum(os.stat(path).st_size for path in paths)
     counting = _Counting(splits, special_tokens, progress, total)
@@ -239,11 +240,11 @@ def _count_texts(
 ) -> PretokenCounts:
     function = "train_from_iterator()"
     if isinstance(texts, (str, bytes, bytearray, memoryview)) or not isinstance(texts, Iterable):
-        raise TypeError(f"{function}: texts must be an iterable of str or bytes, got {_show(texts)}")
+        raise TypeError(f"{function}: texts must be an iterable of str or bytes, got {show(texts)}")
     counting = _Counting(splits, special_tokens, progress, None)
     for index, text in enumerate(texts):
         if not isinstance(text, (str, bytes, bytearray, memoryview)):
-            raise TypeError(f"{function}: texts must hold str or bytes, got {_show(text)} at index {index}")
+            raise TypeError(f"{function}: texts must hold str or bytes, got {show(text)} at index {index}")
         counting.document((text if isinstance(text, str) else bytes(text),))
     return counting.counts()
 
@@ -317,7 +318,7 @@ def _utf8_length(text: str) -> int:
 
 def _splits(function: str, pattern: str) -> tuple[Split, ...]:
     if not isinstance(pattern, str):
-        raise TypeError(f"{function}: pattern must be a str, got {_show(pattern)}")
+        raise TypeError(f"{function}: pattern must be a str, got {show(pattern)}")
     return named_splits(pattern, gaps=True)
 
 
@@ -332,22 +333,22 @@ def _pattern_name(splits: tuple[Split, ...]) -> str:
 def _special_tokens(function: str, tokens: Sequence[str]) -> tuple[str, ...]:
     """Return the special tokens; their order is that of their ids, so a set will not do."""
     if isinstance(tokens, (str, bytes)) or not isinstance(tokens, Sequence):
-        raise TypeError(f"{function}: special_tokens must be a sequence of str, got {_show(tokens)}")
+        raise TypeError(f"{function}: special_tokens must be a sequence of str, got {show(tokens)}")
     for index, token in enumerate(tokens):
         if not isinstance(token, str):
-            raise TypeError(f"{function}: special_tokens must hold str, got {_show(token)} at index {index}")
+            raise TypeError(f"{function}: special_tokens must hold str, got {show(token)} at index {index}")
         if not token:
             raise ValueError(f"{function}: special_tokens must not hold the empty text, which is at index {index}")
         if any("\ud800" <= char <= "\udfff" for char in token):
             raise ValueError(f"{function}: special_tokens must be valid text, got a lone surrogate at index {index}")
         if token in tokens[:index]:
-            raise ValueError(f"{function}: special_tokens must differ, got {_show(token)} again at index {index}")
+            raise ValueError(f"{function}: special_tokens must differ, got {show(token)} again at index {index}")
     return tuple(tokens)
 
 
 def _integer(function: str, name: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{function}: {name} must be an int, got {_show(value)}")
+        raise TypeError(f"{function}: {name} must be an int, got {show(value)}")
     return operator.index(value)
 
 
@@ -356,8 +357,3 @@ def _version() -> str:
         return version("fastbpe-cython")
     except PackageNotFoundError:  # a source tree that is not installed
         return "0+unknown"
-
-
-def _show(value: object) -> str:
-    text = repr(value[:80] if isinstance(value, (str, bytes)) else value)
-    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"

@@ -169,3 +169,16 @@ def test_files(tmp_path, gpt2):
     for text in TEXTS:
         assert again.encode(text) == gpt2.encode(text)
     assert again.vocab == gpt2.vocab and again.merges == gpt2.merges
+
+
+def test_a_special_token_that_the_vocabulary_has_keeps_its_id():
+    tok = Tokenizer({value: bytes([value]) for value in range(256)} | {256: b" t"}, [(b" ", b"t")], ["a", " t"])
+    assert tok.encode("ab t") == [97, 98, 256]
+
+
+def test_wrong_arguments():
+    vocab = {value: bytes([value]) for value in range(256)}
+    with pytest.raises(TypeError, match="special_tokens"):
+        Tokenizer(vocab, [], "<|x|>")
+    with pytest.raises(fastbpe.VocabularyError):
+        Tokenizer({**vocab, 256: b"\xff\xfe"}, [])

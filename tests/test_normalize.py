@@ -70,3 +70,12 @@ def test_nothing_after_changes_what_is_settled():
 )
 def test_settled_is_the_last_character_that_stands_alone(text, index):
     assert settled(text) == index
+
+
+def test_thousands_of_marks_on_one_letter():
+    """Python's own normalization takes time quadratic in their number.  Oracle: tokenizers."""
+    rng = random.Random(6)
+    marks = "\u0301\u0327\u0323\u0344\u05b0\u0345\u0f71\u302a\U0001d165\u093c\u0897\u20d0\u034f"
+    for count in (63, 64, 65, 200, 3000):
+        text = "e" + "".join(rng.choices(marks, k=count)) + "x\u0301"
+        assert nfc(text) == OWNER(text)

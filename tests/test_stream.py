@@ -139,3 +139,15 @@ def test_too_long_a_pretoken(unit):
     assert list(tok.iter_encode([unit * 100, "x y z"], max_pretoken_bytes=1000)) == tok.encode(unit * 100 + "x y z")
     with pytest.raises(ValueError, match="max_pretoken_bytes"):
         tok.iter_encode(["a"], max_pretoken_bytes=0)
+
+
+def test_a_str_subclass_is_its_text():
+    class Odd(str):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, key):
+            return "zzz"
+
+    assert list(fastbpe.get_encoding("gpt2").iter_encode([Odd("hello world")])) == [31373, 995]
+    assert fastbpe.get_encoding("gpt2").encode_batch([Odd("hello world")]) == [[31373, 995]]

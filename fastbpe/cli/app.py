@@ -49,6 +49,9 @@ def run(program: click.Group, args: list[str]) -> int:
     except BrokenPipeError:
         _drop_output()
         return 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        return 2
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "fastbpe"
         return _fail(f"{error.format_message()} ({command} --help)", 2)
@@ -88,6 +91,8 @@ def _describe(error: Exception) -> str:
 
 def _drop_output() -> None:
     """Send what is still buffered for stdout nowhere, or the interpreter would complain at its exit."""
+    if sys.stdout is None:  # closed before we began
+        return
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         return
@@ -107,7 +112,7 @@ def main() -> None:
       fastbpe decode -t my.fbpe train.bin | head
 
     A tokenizer is a bundled name (gpt2, cl100k_base, o200k_base, ...), the name of an OpenAI model, or a file.
-    Data goes to standard output, words to standard error; `-` is standard input.
+    Data goes to standard output, words to standard error; encode, decode and count read standard input as `-`.
     """
 
 

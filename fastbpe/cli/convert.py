@@ -30,6 +30,8 @@ def convert(tokenizer: fastbpe.Tokenizer, output: str, to_format: str | None, ov
       fastbpe convert tokenizer.json my.fbpe
       fastbpe convert ranks.tiktoken my.fbpe --pattern cl100k --special '<|endoftext|>=100257'
     """
+    if output == "-":
+        raise click.UsageError("OUT must be a file: a tokenizer is not written to standard output")
     check_new(output, overwrite)
     tokenizer.save(output, format=to_format)
     if not quiet:

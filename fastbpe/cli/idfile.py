@@ -65,18 +65,24 @@ def read_ids(path: str, dtype: np.dtype[Any]) -> Iterator[Ids]:
     """
     with open(path, "rb") as file:
         if path.endswith(".npy"):
-            dtype = _npy_dtype(file, path)
+            dtype, count = _npy_header(file, path)
+            expected = file.tell() + count * dtype.itemsize
+            if os.fstat(file.fileno()).st_size != expected:
+                raise ValueError(f"{path}: is not the {expected:,} bytes that its header states: cut, or joined")
         while block := file.read(BLOCK):
             if len(block) % dtype.itemsize:
                 raise ValueError(f"{path}: its size is not a multiple of {dtype.itemsize} bytes ({dtype.name})")
             yield np.frombuffer(block, dtype)
 
 
-def _npy_dtype(file: BinaryIO, path: str) -> np.dtype[Any]:
-    version = np.lib.format.read_magic(file)
+def _npy_header(file: BinaryIO, path: str) -> tuple[np.dtype[Any], int]:
+    try:
+        version = np.lib.format.read_magic(file)
+    except ValueError as error:
+        raise ValueError(f"{path}: no npy file: {error}") from None
     if version != (1, 0):
         raise ValueError(f"{path}: npy version {version} is not one of ids (1, 0)")
     shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     if len(shape) != 1 or dtype.kind not in "ui":
         raise ValueError(f"{path}: ids must be one row of integers, got {len(shape)} dimensions of {dtype}")
-    return dtype
+    return dtype, shape[0]

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from fastbpe import tokenizer, training
+from fastbpe.errors import VocabularyError
 from fastbpe.files import write_whole
 from fastbpe.formats import gpt2
+from fastbpe.ids import show
 from fastbpe.pattern.named import GPT2
 from fastbpe.spec import AddedToken, Split, TokenizerSpec
 
@@ -45,23 +47,27 @@ class Tokenizer:
 
         Raises:
             VocabularyError: vocab and merges do not fit together.
+            TypeError: special_tokens is one str.
         """
+        if isinstance(special_tokens, (str, bytes)):
+            raise TypeError(f"Tokenizer(): special_tokens must be a list of str, got {show(special_tokens)}")
         made = {left + right for left, right in merges}
         ordinary = {token: number for number, token in vocab.items() if len(token) == 1 or token in made}
         # What no merge makes is a special token, whether this call matches it or not.
-        special = {token: number for number, token in vocab.items() if token not in ordinary}
+        special = {_text(token): number for number, token in vocab.items() if token not in ordinary}
         for text in special_tokens or ():
-            special.setdefault(text.encode(), max([*vocab, *special.values()], default=-1) + 1)
+            following = max([*vocab, *special.values()], default=-1) + 1
+            special.setdefault(text, ordinary.get(text.encode(), following))
         spec = TokenizerSpec(
             splits=_SPLITS,
             vocab=ordinary,
             merges=tuple((left, right) for left, right in merges),
             whole=False,
-            added_tokens=tuple(AddedToken(token.decode(), number) for token, number in special.items()),
+            added_tokens=tuple(AddedToken(text, number) for text, number in special.items()),
         )
         self._tokenizer = tokenizer.Tokenizer(spec)
         self._allowed = frozenset(special_tokens or ())
-        self.vocab = {**vocab, **{number: token for token, number in special.items()}}
+        self.vocab = {**vocab, **{number: text.encode() for text, number in special.items()}}
         self.merges = list(merges)
 
     @classmethod
@@ -94,6 +100,13 @@ class Tokenizer:
     def decode(self, ids: list[int]) -> str:
         """Return the text of ids; bytes that are no UTF-8 become U+FFFD."""
         return self._tokenizer.decode(ids)
+
+
+def _text(token: bytes) -> str:
+    try:
+        return token.decode()
+    except UnicodeDecodeError:
+        raise VocabularyError(f"no merge makes the token {token!r}, and it is no text", key="vocab") from None
 
 
 def train_bpe(

@@ -24,6 +24,11 @@ cdef enum:
 
 # Known to nobody, so no text can be prepared in which all pretokens meet in one slot.
 cdef uint64_t SEED = int.from_bytes(os.urandom(8), "little")
+cdef uint64_t SECRET = int.from_bytes(os.urandom(8), "little") | 1
+
+cdef extern from "hash.h" nogil:
+    uint64_t hash_of_bytes(const uint8_t *data, size_t size, uint64_t seed, uint64_t secret)
+
 
 cdef struct Slot:
     uint64_t low         # the bytes; of a long pretoken its place in the arena
@@ -51,15 +56,8 @@ cdef inline uint64_t hash_short(uint64_t low, uint64_t high, uint64_t length) no
     return value ^ (value >> 32)
 
 
-@cython.overflowcheck(False)
-cdef uint64_t hash_long(const uint8_t *data, size_t length) noexcept nogil:
-    cdef uint64_t value = SEED ^ length
-    cdef size_t place = 0
-    while place + 8 < length:
-        value = (value ^ load64(data + place)) * <uint64_t>0x9E3779B97F4A7C15
-        value ^= value >> 32
-        place += 8
-    return hash_short(value, load64(data + length - 8), length)
+cdef inline uint64_t hash_long(const uint8_t *data, size_t length) noexcept nogil:
+    return hash_of_bytes(data, length, SEED, SECRET)
 
 
 cdef inline void pack(Slot *slot, const uint8_t *data, size_t length) noexcept nogil:

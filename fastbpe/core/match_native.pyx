@@ -9,7 +9,7 @@ from libc.string cimport memcpy
 import numpy as np
 
 cdef enum:
-    SLICE = 1 << 20  # bytes between two looks at signals
+    SLICE = 1 << 20  # steps between two looks at signals
 
 
 cdef struct Node:
@@ -70,7 +70,7 @@ cdef class Matcher:
     def find(self, bytes data not None, bint final=True):
         cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(data)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data), position = 0, decided = size, limit, start, at, stop
-        cdef Py_ssize_t count = 0, capacity = 0
+        cdef Py_ssize_t count = 0, capacity = 0, work
         cdef int node
         cdef int64_t number
         cdef int64_t *matches = NULL
@@ -79,8 +79,9 @@ cdef class Matcher:
         try:
             while position < decided:
                 limit = min(size, position + SLICE)
+                work = 0
                 with nogil:
-                    while position < limit:
+                    while position < limit and work < SLICE:
                         node = self.first[text[position]]
                         if not node:
                             position += 1
@@ -99,6 +100,7 @@ cdef class Matcher:
                             if not node:
                                 break
                             at += 1
+                        work += at - start
                         if not final and at == size and node and self.nodes[node].child:
                             decided = start
                             break

@@ -59,7 +59,7 @@ cdef class Merger:
         self, const uint8_t *data, uint32_t size, uint32_t *out, Heap *heap, uint32_t *links, bint loading
     ) except -1 nogil
     cdef Py_ssize_t _backtrack(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil
-    cdef uint32_t _longest(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
+    cdef uint32_t _longest(self, const uint8_t *data, Py_ssize_t size, uint64_t *steps) noexcept nogil
     cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps) except -1 nogil
     cdef int _valid_flagged(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil
     cdef uint32_t _step(self, uint32_t node, uint8_t byte) noexcept nogil

@@ -22,6 +22,9 @@ from fastbpe.core.memory cimport resized, zeroed
 
 from os import urandom as _urandom
 
+cdef extern from "hash.h" nogil:
+    uint64_t hash_of_bytes(const uint8_t *data, size_t size, uint64_t seed, uint64_t secret)
+
 cdef extern from "pages.h" nogil:
     void *pages_alloc(size_t size)
     void pages_free(void *memory, size_t size)
@@ -36,24 +39,11 @@ cdef enum:
 
 # A vocabulary from a stranger must not be able to choose tokens that collide.
 cdef uint64_t SEED = int.from_bytes(_urandom(8), "little")
+cdef uint64_t SECRET = int.from_bytes(_urandom(8), "little") | 1
 
 
 cdef inline uint64_t hash_bytes(const uint8_t *data, Py_ssize_t size) noexcept nogil:
-    """Multiply and fold 8 bytes at a time."""
-    cdef uint64_t value = SEED ^ <uint64_t>size * 0x9E3779B97F4A7C15ULL, word
-    while size >= 8:
-        memcpy(&word, data, 8)
-        value = (value ^ word) * 0xD6E8FEB86659FD93ULL
-        value ^= value >> 32
-        data += 8
-        size -= 8
-    word = 0
-    if size:
-        memcpy(&word, data, size)
-    value = (value ^ word) * 0xD6E8FEB86659FD93ULL
-    value ^= value >> 32
-    value *= 0xD6E8FEB86659FD93ULL
-    return value ^ value >> 32
+    return hash_of_bytes(data, size, SEED, SECRET)
 
 
 cdef inline uint64_t hash_number(uint64_t key) noexcept nogil:
@@ -527,7 +517,7 @@ cdef class Merger:
             at = (at + 1) & self.step_mask
         return 0
 
-    cdef inline uint32_t _longest(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+    cdef inline uint32_t _longest(self, const uint8_t *data, Py_ssize_t size, uint64_t *steps) noexcept nogil:
         """Return the longest reachable symbol that the data begins with."""
         cdef uint32_t best = data[0], node, code = 0
         cdef Py_ssize_t at = 1
@@ -548,6 +538,7 @@ cdef class Merger:
             at += 1
             if node and self.node_symbol[node] != NONE:
                 best = self.node_symbol[node]
+        steps[0] += at
         return best
 
     cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps) except -1 nogil:
@@ -593,18 +584,18 @@ cdef class Merger:
         cdef uint8_t small[64]
         cdef uint8_t *dead = small  # a bit for each position from which no way leads on
         cdef Py_ssize_t count = 0, position = 0, end
-        cdef uint32_t symbol, rounds = 0
-        cdef uint64_t steps = 0
+        cdef uint32_t symbol
+        cdef uint64_t steps = 0, look = 1 << 20
         if size < 512:
             memset(small, 0, sizeof(small))
         else:
             dead = <uint8_t *>zeroed(size // 8 + 1, 1)
         try:
-            symbol = self._longest(data, size)
+            symbol = self._longest(data, size, &steps)
             while True:
                 steps += 1
-                rounds += 1
-                if rounds & 0xFFFF == 0:
+                if steps >= look:
+                    look = steps + (1 << 20)
                     with gil:
                         PyErr_CheckSignals()
                 if steps > PATIENCE * <uint64_t>size + 4096 and size < <Py_ssize_t>NONE:
@@ -626,7 +617,7 @@ cdef class Merger:
                     position = end
                     if position == size:
                         return count
-                    symbol = self._longest(data + position, size - position)
+                    symbol = self._longest(data + position, size - position, &steps)
                 elif count == 0:
                     with gil:
                         raise SystemError("no symbols make this pretoken: the tables are damaged")

@@ -162,7 +162,7 @@ def spec(name: str) -> TokenizerSpec:
     """
     encoding = _ENCODINGS.get(name)
     if encoding is None:
-        raise ValueError(f"spec(): name must be one of {', '.join(NAMES)}, got {name!r}")
+        raise ValueError(f"get_encoding(): name must be one of {', '.join(NAMES)}, got {name!r}")
     return TokenizerSpec(
         name=name,
         splits=(Split(encoding.pattern, gaps=False),),

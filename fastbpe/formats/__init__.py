@@ -44,11 +44,11 @@ def read(
         OSError: the other file of a pair cannot be read.
     """
     if not isinstance(data, bytes):
-        raise TypeError(f"read(): data must be bytes, got {type(data).__name__}")
+        raise TypeError(f"load(): data must be bytes, got {type(data).__name__}")
     if format is not None and format not in FORMATS:
-        raise ValueError(f"read(): format must be one of {', '.join(FORMATS)}, got {format!r}")
+        raise ValueError(f"load(): format must be one of {', '.join(FORMATS)}, got {format!r}")
     if ids not in (None, "file", "huggingface"):
-        raise ValueError(f"read(): ids must be 'file', 'huggingface' or None, got {ids!r}")
+        raise ValueError(f"load(): ids must be 'file', 'huggingface' or None, got {ids!r}")
     place = None if path is None else os.fspath(path)
     try:
         if len(data) > MAX_FILE:
@@ -72,7 +72,7 @@ def _read(
     if format is None:
         format, value = _sniff(data)
     if format in ("fbpe", "tokenizer.json") and not (pattern is None and special_tokens is None):
-        raise ValueError(f"read(): a {format} file holds its own pattern and special tokens: leave the arguments out")
+        raise ValueError(f"load(): a {format} file holds its own pattern and special tokens: leave the arguments out")
     if format == "fbpe":
         return TokenizerSpec.from_bytes(data)
     if format == "tokenizer.json":
@@ -83,7 +83,7 @@ def _read(
         return gpt2.read(vocab, merges, splits=splits, special_tokens=special_tokens)
     if pattern is None:
         raise ValueError(
-            "read(): pattern is required, a .tiktoken file holds none: pass a regular expression or one of "
+            "load(): pattern is required, a .tiktoken file holds none: pass a regular expression or one of "
             f"{', '.join(PATTERNS)}"
         )
     _check_published(data, path)

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from fastbpe.errors import LimitError, UnsupportedError, VocabularyError
 from fastbpe.formats.tiktoken import merges_of_ranks
-from fastbpe.pattern.named import GPT2
+from fastbpe.pattern.named import GPT2, R50K
 from fastbpe.spec import MAX_MERGES, AddedToken, Split, TokenizerSpec, parse_json
 
 Pair = tuple[bytes, bytes]
@@ -146,7 +146,8 @@ def write(spec: TokenizerSpec) -> tuple[bytes, bytes]:
     Raises:
         UnsupportedError: they cannot hold the definition; the message says what.
     """
-    if [split.pattern for split in spec.splits] != [GPT2]:
+    # The two spellings of GPT-2's pattern split every text alike.
+    if [split.pattern for split in spec.splits] not in ([GPT2], [R50K]):
         raise UnsupportedError("vocab.json and merges.txt hold no pattern, and readers assume GPT-2's", key="splits")
     if spec.normalizer is not None:
         raise UnsupportedError(f"vocab.json cannot hold the normalizer {spec.normalizer}", key="normalizer")
