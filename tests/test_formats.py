@@ -536,7 +536,7 @@ def test_arguments_a_format_has_no_use_for_are_refused():
     for arguments in ({"pattern": "gpt2"}, {"special_tokens": {}}, {"format": "zork"}, {"ids": "zork"}):
         with pytest.raises(ValueError, match=r"load\(\)"):
             formats.read(data, **arguments)
-    with pytest.raises(TypeError, match=r"read\(\): data must be bytes, got str"):
+    with pytest.raises(TypeError, match=r"load\(\): data must be bytes, got str"):
         formats.read("text")
 
 
