@@ -96,14 +96,24 @@ def scalars(context: str) -> Iterator[str]:
             yield context.replace("%s", chr(code))
 
 
-def all_corpora(folder: Path | None) -> Iterator[tuple[str, Iterable[str]]]:
+def head(texts: Iterable[str], limit: float) -> Iterator[str]:
+    """The first texts, up to `limit` bytes and one more text."""
+    size = 0
+    for text in texts:
+        yield text
+        size += len(text.encode())
+        if size >= limit:
+            return
+
+
+def all_corpora(options: argparse.Namespace) -> Iterator[tuple[str, Iterable[str]]]:
     yield from sample_corpora().items()
-    for path in corpus_files(folder) if folder else []:
-        yield path.stem, documents(path)
+    for path in corpus_files(options.data) if options.data else []:
+        yield path.stem, head(documents(path), options.megabytes * 1e6)
 
 
-def check_texts(report: Report, who: str, pair: tuple[Encode, Encode], folder: Path | None) -> None:
-    for what, texts in all_corpora(folder):
+def check_texts(report: Report, who: str, pair: tuple[Encode, Encode], options: argparse.Namespace) -> None:
+    for what, texts in all_corpora(options):
         report.compare(who, what, *pair, texts)
 
 
@@ -151,6 +161,7 @@ def main() -> int:
     parser.add_argument("data", nargs="?", type=Path, help="folder of corpora and vocabularies")
     parser.add_argument("--only", choices=["tiktoken", "tokenizers", "scalars", "patterns"], help="one part alone")
     parser.add_argument("--name", action="append", help="this encoding or family alone; may be repeated")
+    parser.add_argument("--megabytes", type=float, default=float("inf"), help="of each corpus; default: all of it")
     parser.add_argument("--strings", type=int, default=1_000_000, help="random strings for each pattern")
     options = parser.parse_args()
     if options.data is not None and not options.data.is_dir():
@@ -162,7 +173,7 @@ def main() -> int:
     families = [name for name in FAMILIES if name in (options.name or FAMILIES)]
     if options.only in (None, "tiktoken"):
         for name in encodings:
-            check_texts(report, name, tiktoken_pair(name), options.data)
+            check_texts(report, name, tiktoken_pair(name), options)
             check_shapes(report, name, tiktoken_pair(name))
             check_bytes(report, name)
     if options.only in (None, "tokenizers"):
@@ -171,7 +182,7 @@ def main() -> int:
             if pair is None:
                 print(f"{family:12} left out: DATA has no {family}/tokenizer.json")
                 continue
-            check_texts(report, family, pair, options.data)
+            check_texts(report, family, pair, options)
             check_shapes(report, family, pair)
     if options.only in (None, "scalars"):
         for name in encodings:
