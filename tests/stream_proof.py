@@ -19,8 +19,8 @@ from fastbpe.streaming import to_utf8
 from tests.corpora import corpus_files, documents, hostile_shapes, sample_corpora
 from tests.hard_text import hard_strings
 
-CHUNKINGS = 8  # for each text
-PIECE = 20_000  # characters of a document tried at once
+CHUNKINGS = 4  # for each text
+PIECE = 5_000  # characters of a document tried at once
 
 
 def tokenizer_of(name: str) -> fastbpe.Tokenizer:
@@ -61,7 +61,7 @@ def texts(data: Path | None) -> Iterator[tuple[str, list[str]]]:
     for name, found in sample_corpora().items():
         yield name, [document[:PIECE] for document in found[:6]]
     for path in corpus_files(data) if data else []:
-        yield path.stem, [document[:PIECE] for document, _ in zip(documents(path), range(60))]
+        yield path.stem, [document[:PIECE] for document, _ in zip(documents(path), range(20))]
     yield "hostile shapes", [
         value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         for make in hostile_shapes().values()
