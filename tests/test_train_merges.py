@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fastbpe import spec
+from fastbpe.core import train_python
 from fastbpe.core.train_python import MAX_TOKEN_BYTES
 from fastbpe.errors import TrainingError
 from tests.bpe_definition import quadratic_merges
@@ -146,7 +147,7 @@ def test_an_interrupt_ends_a_long_training():
         "import random, signal; from fastbpe.core.train_native import train_merges\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have started us with it ignored
         "word = random.Random(1).randbytes(3_000_000); print('ready', flush=True)\n"
-        "while True: train_merges([word], [1], 10**6, 'lexicographic', 1)"
+        "while True: train_merges([word], [1], 20_000, 'lexicographic', 1)"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "ready\n"
@@ -156,3 +157,13 @@ def test_an_interrupt_ends_a_long_training():
     _, errors = child.communicate(timeout=20)
     assert time.monotonic() - start < 5.0  # 0.5 s are promised; a shared machine may stop us for a while
     assert "KeyboardInterrupt" in errors
+
+
+def test_tokens_of_a_text_without_repetitions_do_not_fill_the_memory(core, monkeypatch):
+    """Each merge of a pair that occurs once makes a longer token: without a limit, gigabytes of them."""
+    size = 400_000
+    if core.train_merges is train_python.train_merges:  # the same on a smaller scale
+        monkeypatch.setattr(train_python, "MAX_VOCAB_BYTES", 100_000)
+        size = 2_000
+    with pytest.raises(TrainingError, match="256 MiB"):
+        core.train_merges([random.Random(1).randbytes(size)], [1], 10**6, "lexicographic", 1)

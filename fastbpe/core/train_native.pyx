@@ -29,7 +29,7 @@ import time
 
 import numpy as np
 
-from fastbpe.core.train_python import PROGRESS_SECONDS, byte_order, check_arguments
+from fastbpe.core.train_python import PROGRESS_SECONDS, TOO_LONG, byte_order, check_arguments
 from fastbpe.errors import TrainingError
 
 cdef extern from *:
@@ -49,6 +49,7 @@ cdef enum:
     MAX_TOKENS = 0x7FFFFFFE
     MAX_PLACES = 0xFFFFFFF0
     MAX_TOKEN_BYTES = 64 << 10
+    MAX_VOCAB_BYTES = (1 << 28) - 1
     AHEAD = 12                    # list entries to prefetch ahead of use
     STEPS_A_BREATH = 1 << 17      # a few milliseconds of work between looks at signals
     WORDS_A_BREATH = 1 << 14
@@ -200,6 +201,11 @@ cdef class Trainer:
     cdef int join(self, uint32_t a, uint32_t b) except -1 nogil:
         """Make the token a + b, and note the merge."""
         cdef uint8_t *end
+        if self.n_spelled + self.lengths[a] + self.lengths[b] > MAX_VOCAB_BYTES:
+            with gil:
+                raise TrainingError(TOO_LONG)
+        self.steps += (self.lengths[a] + self.lengths[b]) >> 4  # long tokens take their time to copy and compare
+        self.step()
         self.need_token(<size_t>self.lengths[a] + self.lengths[b])
         end = self.spelling + self.n_spelled
         memcpy(end, self.spelling + self.starts[a], self.lengths[a])

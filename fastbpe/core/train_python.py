@@ -40,6 +40,11 @@ PROGRESS_SECONDS = 0.25
 # What a vocabulary may hold. Without it, one pretoken of a million letters, each pair of which occurs once, would
 # grow by a few bytes a merge into tokens of gigabytes altogether.
 MAX_TOKEN_BYTES = 64 << 10
+MAX_VOCAB_BYTES = (1 << 28) - 1
+TOO_LONG = (
+    "the tokens exceed 256 MiB together, so the text has too few repetitions for so many merges: "
+    "ask for a smaller vocab_size, or pass a greater min_frequency"
+)
 
 Pair: TypeAlias = tuple[int, int]
 Progress: TypeAlias = Callable[[int, int], None]
@@ -69,7 +74,8 @@ def train_merges(
     `progress(done, wanted)` is called a few times a second and once at the end; what it raises ends the training.
 
     Raises:
-        TrainingError: the counted text, each word as often as its count says, has 2**62 bytes or more.
+        TrainingError: the counted text, each word as often as its count says, has 2**62 bytes or more; or the tokens
+            have more than 256 MiB together.
         ValueError: an unknown `tie_break`, or counts that are negative or not one a word.
     """
     weights = check_arguments(words, counts, tie_break).tolist()
@@ -85,6 +91,7 @@ def train_merges(
     queue = [entry(pair) for pair in pair_counts]
     heapq.heapify(queue)
     merges: list[tuple[bytes, bytes]] = []
+    spelled = len(tokens)
     report = _reporter(progress, n_merges)
     while queue and len(merges) < n_merges:
         negative_count, _, pair = queue[0]
@@ -98,6 +105,9 @@ def train_merges(
         left, right = tokens[pair[0]], tokens[pair[1]]
         if len(left) + len(right) > MAX_TOKEN_BYTES:
             continue
+        spelled += len(left) + len(right)
+        if spelled > MAX_VOCAB_BYTES:
+            raise TrainingError(TOO_LONG)
         merges.append((left, right))
         tokens.append(left + right)
         for born in _apply(pair, len(tokens) - 1, sequences, weights, pair_counts, places):
