@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from itertools import chain
 
 BLOCK = 1 << 20
-SEPARATOR = "<|endoftext|>"
 
 
 def check_files(names: Iterable[str]) -> int | None:

@@ -33,7 +33,7 @@ cdef extern from "pages.h" nogil:
 cdef enum:
     BATCH = 64           # pretokens whose lines are fetched together
     FIRST_SETS = 1 << 12  # of two lines of 64 bytes: 512 KB for a process that encodes little
-    SETS = 1 << 17       # 16 MB in full use
+    SETS = 1 << 16       # 8 MB in full use
     LONGEST = 31         # bytes of a pretoken that the table can hold
     INLINE = 7           # ids of a pretoken that the table can hold
     SLICE = 1 << 20      # as in split_native

@@ -230,9 +230,9 @@ cdef class Merger:
         self.pairs = <uint64_t *>pages_alloc(n_pairs * sizeof(uint64_t))
         if not self.pairs:
             raise MemoryError
+        self.pair_mask = n_pairs - 1  # at once: __dealloc__ gives back as much as it says
         self.filter = <uint64_t *>zeroed(1 << 14, sizeof(uint64_t))
         self.byte_pair = <uint32_t *>resized(NULL, 65536, sizeof(uint32_t))
-        self.pair_mask = n_pairs - 1
         memset(self.pairs, 0xFF, n_pairs * sizeof(uint64_t))
         for symbol in range(256, self.n_symbols):
             if self.left[symbol] == NONE:
