@@ -15,7 +15,7 @@ import os
 import numpy as np
 
 from fastbpe.core.memory cimport resized, zeroed
-from fastbpe.core.split_native cimport Splitter, SplitStream
+from fastbpe.core.split_native cimport DROPPED, Found, Splitter, SplitStream
 
 cdef enum:
     INLINE = 16          # bytes of a pretoken that fit a slot
@@ -170,12 +170,20 @@ cdef class Counter:
 
     cdef int count(self, bint final) except -1:
         """Count what the stream can give out."""
-        cdef Py_ssize_t begin, end
+        cdef Found found
+        cdef Py_ssize_t begin, end, at
+        cdef bint more = True
         with nogil:
-            while self.stream.splitter.next(
-                self.stream.data, self.stream.size, final, &self.stream.scan, &begin, &end
-            ):
-                self.add(self.stream.data + begin, end - begin)
+            while more:
+                more = self.stream.splitter.fill(
+                    self.stream.data, self.stream.size, final, &self.stream.scan, &found
+                )
+                begin = found.begin
+                for at in range(found.count):
+                    end = found.base + (found.ends[at] & ~DROPPED)
+                    if not found.ends[at] & DROPPED:
+                        self.add(self.stream.data + begin, end - begin)
+                    begin = end
         return 0
 
     cdef int add(self, const uint8_t *data, size_t length) except -1 nogil:

@@ -40,8 +40,8 @@ cdef class Encoder:
     cdef void release(self, Scratch scratch)
     cdef int encode_piece(self, const uint8_t *data, Py_ssize_t size, bint padded, Scratch scratch) except -1 nogil
     cdef int emit(self, Piece *piece, Scratch scratch) except -1 nogil
-    cdef int encode_slice(
-        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t visible, Scan *scan, Scratch scratch
+    cdef bint encode_slice(
+        self, const uint8_t *data, Py_ssize_t size, bint final, Py_ssize_t readable, Scan *scan, Scratch scratch
     ) except -1 nogil
     cdef int encode_text(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1
     cdef int encode_spans(self, bytes text, Scratch scratch, object check) except -1

@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 from fastbpe.core.merge_native cimport NONE, Merger
-from fastbpe.core.split_native cimport Scan, Splitter, SplitStream, next_slice, scan_reset
+from fastbpe.core.split_native cimport DROPPED, Found, Scan, Splitter, SplitStream, scan_reset
 
 import numpy as np
 
@@ -225,38 +225,50 @@ cdef class Encoder:
             scratch.learned += 1
         return 0
 
-    cdef int encode_slice(
-        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t visible, Scan *scan, Scratch scratch
+    cdef bint encode_slice(
+        self, const uint8_t *data, Py_ssize_t size, bint final, Py_ssize_t readable, Scan *scan, Scratch scratch
     ) except -1 nogil:
-        """Append the ids of the pretokens that end before `visible`.
+        """Append the ids of the next pretokens that are decided, of about a megabyte; return whether there are more.
 
         In batches: the lines of all are on their way from memory before the first is looked at.
         """
+        cdef Found found
         cdef Piece pieces[BATCH]
-        cdef Py_ssize_t begin, end
-        cdef int count = BATCH, at
-        while count == BATCH:
-            count = 0
-            while count < BATCH and self.native_splitter.next(data, visible, visible == size, scan, &begin, &end):
-                prepare(&pieces[count], data + begin, end - begin, end + 8 <= size, scratch.lines, scratch.mask)
-                count += 1
-            for at in range(count):
-                self.emit(&pieces[at], scratch)
-            if scratch.learned > scratch.mask:  # between batches, which hold addresses of lines
-                scratch.widen()
-        return 0
+        cdef Py_ssize_t begin, end, at, first = scan.position
+        cdef uint32_t stop
+        cdef int count, place
+        cdef bint more = True
+        while more and scan.position - first < SLICE:
+            more = self.native_splitter.fill(data, size, final, scan, &found)
+            begin = found.begin
+            at = 0
+            while at < found.count:
+                count = 0
+                while count < BATCH and at < found.count:
+                    stop = found.ends[at]
+                    end = found.base + (stop & ~DROPPED)
+                    if not stop & DROPPED:
+                        prepare(
+                            &pieces[count], data + begin, end - begin, end + 8 <= readable, scratch.lines, scratch.mask
+                        )
+                        count += 1
+                    begin = end
+                    at += 1
+                for place in range(count):
+                    self.emit(&pieces[place], scratch)
+                if scratch.learned > scratch.mask:  # between batches, which hold addresses of lines
+                    scratch.widen()
+        return more
 
     cdef int encode_text(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1:
         """Append the ids of one whole text."""
         cdef Scan scan
-        cdef Py_ssize_t visible = 0
-        cdef bint looks = size > SLICE
+        cdef bint more = size > 0
         scan_reset(&scan)
-        while visible < size:
-            visible = next_slice(data, size, visible)
+        while more:
             with nogil:
-                self.encode_slice(data, size, visible, &scan, scratch)
-            if looks:
+                more = self.encode_slice(data, size, True, size, &scan, scratch)
+            if more:
                 PyErr_CheckSignals()
                 if check is not None:
                     check()
@@ -332,10 +344,14 @@ cdef class EncodeStream:
     cdef int drain(self, bint final) except -1:
         """Append the ids of the pretokens that are decided."""
         cdef SplitStream splits = self.splits
-        # The buffer has room behind the text, so a text that is not final looks like one that goes on.
-        cdef Py_ssize_t size = splits.size if final else splits.size + 1
-        with nogil:
-            self.encoder.encode_slice(splits.data, size, splits.size, &splits.scan, self.scratch)
+        cdef bint more = True
+        while more:
+            with nogil:
+                # The buffer has room behind the text.
+                more = self.encoder.encode_slice(
+                    splits.data, splits.size, final, splits.size + 8, &splits.scan, self.scratch
+                )
+            PyErr_CheckSignals()
         if final:
             splits.clear()
         else:

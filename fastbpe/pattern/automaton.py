@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbpe.errors import PatternError
+from fastbpe.pattern.boxes import Boxes, shipped
 from fastbpe.pattern.lookahead import check_linear
 from fastbpe.pattern.parse import Alt, Chars, End, Node, NotAhead, OutsideSubset, Repeat, Seq, parse
 from fastbpe.pattern.possessive import check_possessive
@@ -39,6 +40,7 @@ class SplitTables:
         stage2: uint8 [blocks * 64]; class of a code point, by `block * 64 + (code & 63)`.
         dfa: uint16 [states, classes + 1]; next state, with MAY_END where the pretoken may end before this character.
             State 0 is dead, 1 the start; the last column is the end of the text.
+        boxes: how to find most boundaries without the automaton, or None.
     """
 
     pattern: str
@@ -46,11 +48,16 @@ class SplitTables:
     stage1: NDArray[np.uint16]
     stage2: NDArray[np.uint8]
     dfa: NDArray[np.uint16]
+    boxes: Boxes | None
 
     @property
     def n_classes(self) -> int:
         """The number of character classes."""
         return int(self.dfa.shape[1]) - 1
+
+    def class_of(self) -> NDArray[np.uint8]:
+        """Return the class of each code point, uint8 [0x110000]."""
+        return self.stage2.reshape(-1, 64)[self.stage1].reshape(-1)
 
 
 @lru_cache(maxsize=64)
@@ -78,7 +85,7 @@ def compile_split(pattern: str, gaps: bool) -> SplitTables:
     stage1, stage2 = _two_stage(class_of)
     for array in (stage1, stage2, dfa):
         array.setflags(write=False)
-    return SplitTables(pattern, gaps, stage1, stage2, dfa)
+    return SplitTables(pattern, gaps, stage1, stage2, dfa, shipped(pattern))
 
 
 # ---------------------------------------------------------------- character classes

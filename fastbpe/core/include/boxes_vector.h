@@ -1,0 +1,183 @@
+/* The code of boxes.h for one kind of vectors; no include guard, for it is included once for each kind. */
+
+#if BOXES_BMI2
+#define BOXES_COUNT(bits) (int)_mm_popcnt_u64(bits)
+#else
+#define BOXES_COUNT(bits) boxes_count(bits)
+#endif
+
+/* Writes the class of each ASCII byte and of each first byte of 64; returns a bit for each first byte of a character. */
+BOXES_TARGET static inline uint64_t BOXES_NAME(boxes_classify)(const Boxes *boxes, const uint8_t *data, uint8_t *classes)
+{
+    uint64_t leads = 0, wide = 0;
+    int at, half;
+    for (at = 0; at < 64; at += BOXES_WIDTH) {
+        VECTOR bytes = LOAD(data + at), sum = EACH(0);
+        for (half = 0; half < 8; half++) /* a byte of another upper half looks up nothing, which is 0 */
+            sum = OR(sum, LOOK(TABLE(boxes->ascii[half]), ADD(XOR(bytes, EACH(half << 4)), EACH(0x70))));
+        STORE(classes + at, sum);
+        leads |= (uint64_t)LEADS(bytes) << at;
+        wide |= (uint64_t)HIGH(bytes) << at;
+    }
+    for (wide &= leads; wide; wide &= wide - 1) {
+        at = boxes_lowest(wide);
+        classes[at] = boxes_class(boxes, data + at);
+    }
+    return leads;
+}
+
+/* Writes the classes of the first bytes only, one behind the other. */
+BOXES_TARGET static inline uint8_t *BOXES_NAME(boxes_compress)(const uint8_t *classes, uint64_t leads, uint8_t *to)
+{
+#if BOXES_BMI2
+    int at;
+    for (at = 0; at < 64; at += 8) {
+        uint64_t eight, marks = _pdep_u64(leads >> at & 0xFF, 0x0101010101010101u) * 255;
+        memcpy(&eight, classes + at, 8);
+        eight = _pext_u64(eight, marks);
+        memcpy(to, &eight, 8);
+        to += BOXES_COUNT(leads >> at & 0xFF);
+    }
+#else
+    for (; leads; leads &= leads - 1)
+        *to++ = classes[boxes_lowest(leads)];
+#endif
+    return to;
+}
+
+/* Moves bit i of `bits` to the place of the i-th bit of `leads`. */
+BOXES_TARGET static inline uint64_t BOXES_NAME(boxes_spread)(uint64_t bits, uint64_t leads)
+{
+#if BOXES_BMI2
+    return _pdep_u64(bits, leads);
+#else
+    uint64_t spread = 0;
+    for (; leads && bits; leads &= leads - 1, bits >>= 1)
+        spread |= (bits & 1) * (leads & -leads);
+    return spread;
+#endif
+}
+
+BOXES_TARGET static void BOXES_NAME(boxes_test)(const Boxes *boxes, const uint8_t *characters, int count, Decided *decided)
+{
+    int at, rule, part;
+    for (at = 0; at < count; at += 64) {
+        uint64_t on = 0, unsure = 0;
+        for (part = 0; part < 64; part += BOXES_WIDTH) {
+            const uint8_t *here = characters + at + part;
+            VECTOR c3 = LOAD(here - 3), c2 = LOAD(here - 2), c1 = LOAD(here - 1), c0 = LOAD(here), next = LOAD(here + 1);
+            VECTOR sure = EACH(0), doubtful = EACH(0);
+            for (rule = 0; rule < boxes->n_rules; rule++) {
+                const uint8_t(*table)[16] = boxes->rules[rule];
+                VECTOR inside = AND(LOOK(TABLE(table[0]), c3), LOOK(TABLE(table[1]), c2));
+                inside = AND(inside, AND(LOOK(TABLE(table[2]), c1), LOOK(TABLE(table[3]), c0)));
+                inside = AND(inside, LOOK(TABLE(table[4]), next));
+                sure = OR(sure, inside);
+                doubtful = OR(doubtful, AND(inside, EACH(boxes->unsure[rule])));
+            }
+            on |= (uint64_t)NONZERO(sure) << part;
+            unsure |= (uint64_t)NONZERO(doubtful) << part;
+        }
+        decided->on[at / 64] = on;
+        decided->unsure[at / 64] = unsure;
+    }
+}
+
+BOXES_TARGET static void BOXES_NAME(boxes_decide)(
+    const Boxes *boxes, const uint8_t *data, int size, const uint8_t before[3], int final, Decided *decided)
+{
+    uint8_t last[68], *classes = decided->bytes + BOXES_LEFT, *characters = classes, *end;
+    uint64_t all = ~(uint64_t)0;
+    int block, blocks = (size + 63) / 64, count = size;
+    for (block = 0; block < blocks; block++) {
+        const uint8_t *from = data + 64 * block;
+        uint64_t inside = ~(uint64_t)0;
+        if (size - 64 * block < 68) { /* behind the text nothing may be read */
+            int left = size - 64 * block;
+            memset(last, 0, 68);
+            memcpy(last, from, left);
+            from = last;
+            if (left < 64)
+                inside = ((uint64_t)1 << left) - 1;
+        }
+        decided->leads[block] = BOXES_NAME(boxes_classify)(boxes, from, classes + 64 * block) & inside;
+        all &= decided->leads[block] | ~inside;
+    }
+    if (all != ~(uint64_t)0) {
+        characters = end = decided->characters + BOXES_LEFT;
+        for (block = 0; block < blocks; block++)
+            end = BOXES_NAME(boxes_compress)(classes + 64 * block, decided->leads[block], end);
+        count = (int)(end - characters);
+    }
+    memcpy(characters - 3, before, 3);
+    if (final)
+        characters[count] = boxes->end;
+    BOXES_NAME(boxes_test)(boxes, characters, count, decided);
+    if (characters != classes) {
+        /* From bits of characters to bits of bytes, from the back: there are never more of the former. */
+        int first = count;
+        uint64_t on, unsure;
+        decided->on[(count + 63) / 64] = decided->unsure[(count + 63) / 64] = 0;
+        for (block = blocks - 1; block >= 0; block--) {
+            int word, shift;
+            first -= BOXES_COUNT(decided->leads[block]);
+            word = first / 64;
+            shift = first % 64;
+            on = decided->on[word] >> shift;
+            unsure = decided->unsure[word] >> shift;
+            if (shift) {
+                on |= decided->on[word + 1] << (64 - shift);
+                unsure |= decided->unsure[word + 1] << (64 - shift);
+            }
+            decided->on[block] = BOXES_NAME(boxes_spread)(on, decided->leads[block]);
+            decided->unsure[block] = BOXES_NAME(boxes_spread)(unsure, decided->leads[block]);
+        }
+    } else {
+        uint64_t inside = size % 64 ? ((uint64_t)1 << size % 64) - 1 : ~(uint64_t)0;
+        decided->on[blocks - 1] &= inside;
+        decided->unsure[blocks - 1] &= inside;
+    }
+}
+
+BOXES_TARGET static int BOXES_NAME(boxes_flatten)(const Decided *decided, int block, int blocks, uint32_t **to)
+{
+    uint32_t *ends = *to;
+    for (; block < blocks && !(decided->unsure[block] & decided->on[block]); block++) {
+        uint64_t bits = decided->on[block];
+        uint32_t *next = ends + BOXES_COUNT(bits), base = (uint32_t)block * 64;
+        do { /* a loop of fixed length foresees its end; most blocks have under 16 */
+            int at;
+            for (at = 0; at < 16; at++) {
+#if BOXES_BMI2
+                ends[at] = base + (uint32_t)_tzcnt_u64(bits);
+#else
+                ends[at] = base + (uint32_t)boxes_lowest(bits | (uint64_t)1 << 63);
+#endif
+                bits &= bits - 1;
+            }
+            ends += 16;
+        } while (bits);
+        ends = next;
+    }
+    *to = ends;
+    return block;
+}
+
+#undef BOXES_TARGET
+#undef BOXES_NAME
+#undef BOXES_WIDTH
+#undef BOXES_BMI2
+#undef VECTOR
+#undef LOAD
+#undef STORE
+#undef TABLE
+#undef LOOK
+#undef EACH
+#undef AND
+#undef OR
+#undef XOR
+#undef ADD
+#undef NONZERO
+#undef HIGH
+#undef LEADS
+#undef BOXES_COUNT

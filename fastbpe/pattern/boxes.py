@@ -1,0 +1,229 @@
+"""Boundaries from five characters: what a vector unit can decide without running the automaton.
+
+Whether a pretoken begins at a character follows, nearly always, from the classes of five characters: the three before
+it, itself, and the one behind it.  All ways through the guessing automaton (guesses.py) that pass such a *window* are
+followed; where all agree, the window decides, in every text.  Where they differ the automaton itself has to run.
+
+The windows with a boundary are covered by *boxes*, products of five sets of classes, found by greedy search.  Eight
+boxes are five byte shuffles and four ands for as many characters as a register holds bytes.  Nothing rests on the
+search: `check` proves a cover window by window.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbpe.pattern import box_tables
+from fastbpe.pattern.guesses import BEGIN, Configuration, ends_right, guess, unmatched
+from fastbpe.pattern.named import PATTERNS
+from fastbpe.pattern.unicode import named
+
+AXES = 5  # the classes of the characters at -3, -2, -1, 0 and +1; a boundary is before 0
+MAX_CLASSES = 16  # that a shuffle tells apart, the beginning and the end of the text among them
+MAX_RULES = 8  # of eight boxes each
+OFF, ON = 1, 2  # what a window allows; both: the automaton decides; none: no text has it
+TRIES = 40
+_SMALL = 64  # letters in a class that contractions make
+_NEAR = 6  # states in which such a class may differ from the class of the other letters
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """A cover of the windows of one pattern.
+
+    Attributes:
+        coarse: uint8 [classes of the automaton]; the class of a window that each belongs to.  The two numbers behind
+            the greatest are the beginning and the end of the text.
+        rules: uint8 [n, 5, 16]; bit b of `rules[s, axis, class]`: the class is in that axis of box 8 * s + b.
+        unsure: uint8 [n]; bit b: the windows of box 8 * s + b are for the automaton, whatever other boxes say.
+    """
+
+    coarse: NDArray[np.uint8]
+    rules: NDArray[np.uint8]
+    unsure: NDArray[np.uint8]
+
+
+def find_boxes(dfa: NDArray[np.uint16], class_of: NDArray[np.uint8], seed: int = 0) -> Boxes | None:
+    """Return a cover, or None where the pattern has none that pays: text that it passes over, too many classes.
+
+    Args:
+        dfa: the automaton of SplitTables.
+        class_of: uint8 [0x110000], the class of each code point.
+        seed: of the search; the cover depends on it, what it says does not.
+    """
+    if 0 in unmatched(dfa):
+        return None
+    coarse = coarse_classes(dfa, class_of)
+    if int(coarse.max()) + 3 > MAX_CLASSES:
+        return None
+    allowed = windows(dfa, coarse)
+    rules, unsure = _cover(allowed, random.Random(seed))
+    if len(rules) > MAX_RULES:
+        return None
+    boxes = Boxes(coarse, rules, unsure)
+    check(boxes, allowed)
+    return boxes
+
+
+def coarse_classes(dfa: NDArray[np.uint16], class_of: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the class of a window for each class of the automaton.
+
+    The letters of contractions (`'s`, `'ll`) are classes of their own in the automaton, but behave as the other letters
+    everywhere else: they join the class that they differ from in the fewest states.
+    """
+    n_classes = dfa.shape[1] - 1
+    sizes = np.bincount(class_of, minlength=n_classes)
+    letters = np.zeros(len(class_of), dtype=bool)
+    for first, last in named("L").ranges:
+        letters[first : last + 1] = True
+    n_letters = np.bincount(class_of[letters], minlength=n_classes)
+    small = [c for c in range(n_classes) if n_letters[c] == sizes[c] <= _SMALL]
+    kept = [c for c in range(n_classes) if c not in small]
+    joins = {}
+    for one in small:
+        distance = {other: int((dfa[:, one] != dfa[:, other]).sum()) for other in kept}
+        nearest = min(distance, key=lambda other: (distance[other], other)) if kept else one
+        if kept and distance[nearest] <= _NEAR:
+            joins[one] = nearest
+    kept = [c for c in range(n_classes) if c not in joins]
+    return np.array([kept.index(joins.get(c, c)) for c in range(n_classes)], dtype=np.uint8)
+
+
+def windows(dfa: NDArray[np.uint16], coarse: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return what each window allows before its fourth character: uint8 [16, 16, 16, 16, 16] of OFF and ON bits.
+
+    A window whose third character is the beginning of the text is never asked for.
+    """
+    rows: list[list[int]] = dfa.tolist()
+    steps = guess(dfa)
+    bit = {here: 1 << number for number, here in enumerate(steps)}
+    n_classes = int(coarse.max()) + 1
+    begin, end = n_classes, n_classes + 1
+    after: list[list[tuple[Configuration, int, int]]] = [[] for _ in range(n_classes)]  # from, to, guess
+    for here, found in steps.items():
+        for step in found:
+            after[coarse[step.column]].append((here, bit[step.after], ON if step.boundary else OFF))
+
+    def onward(ways: int, column: int, guesses: int) -> int:
+        there = (to for here, to, guessed in after[column] if ways & bit[here] and guessed & guesses)
+        return reduce(int.__or__, there, 0)
+
+    leaves = [reduce(int.__or__, (bit[here] for here, _, _ in after[column]), 0) for column in range(n_classes)]
+    leaves.append(0)  # the beginning never follows
+    leaves.append(reduce(int.__or__, (bit[here] for here in steps if ends_right(rows, here)), 0))
+    # The sets of configurations behind three classes; where the text begins within them, only one is behind it.
+    behind: dict[tuple[int, ...], int] = {(): reduce(int.__or__, bit.values(), 0)}
+    for _ in range(3):
+        behind = {
+            (*before, column): onward(ways, column, OFF | ON) if column != begin else bit[BEGIN]
+            for before, ways in behind.items()
+            for column in range(n_classes + 1)
+            if column != begin or all(c == begin for c in before)
+        }
+    allowed = np.zeros((MAX_CLASSES,) * AXES, dtype=np.uint8)
+    known: dict[int, NDArray[np.uint8]] = {}
+    for before, ways in behind.items():
+        if before[-1] == begin:
+            continue
+        if ways not in known:
+            known[ways] = np.zeros((MAX_CLASSES, MAX_CLASSES), dtype=np.uint8)
+            for column in range(n_classes):
+                for guessed in (OFF, ON):
+                    there = onward(ways, column, guessed)
+                    for last in (*range(n_classes), end):
+                        if there & leaves[last]:
+                            known[ways][column, last] |= guessed
+        allowed[before] = known[ways]
+    return allowed
+
+
+def check(boxes: Boxes, allowed: NDArray[np.uint8]) -> None:
+    """Raise ValueError unless the boxes say of every window what it allows, or leave it to the automaton."""
+    on, unsure = np.zeros(allowed.shape, dtype=bool), np.zeros(allowed.shape, dtype=bool)
+    for rule, marks in zip(boxes.rules, boxes.unsure):
+        for b in range(8):
+            sides = [np.flatnonzero(rule[axis] >> b & 1) for axis in range(AXES)]
+            (unsure if marks >> b & 1 else on)[np.ix_(*sides)] = True
+    wrong = ~unsure & (((allowed & ON) != 0) & ~on | ((allowed & OFF) != 0) & on)
+    if wrong.any():
+        raise ValueError(f"boxes: {int(wrong.sum())} windows are decided against the pattern")
+
+
+# ---------------------------------------------------------------- the search
+
+
+def _cover(allowed: NDArray[np.uint8], chance: random.Random) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return rules and marks as in Boxes."""
+    small, kinds = _merge_equal(allowed)
+    found = [(sides, False) for sides in _greedy(small == ON, small == OFF, chance)]
+    # A doubtful window may lie in any box, if one of these has it.
+    found += [(sides, True) for sides in _greedy(small == ON | OFF, (small == ON) | (small == OFF), chance)]
+    rules = np.zeros(((len(found) + 7) // 8, AXES, MAX_CLASSES), dtype=np.uint8)
+    unsure = np.zeros(len(rules), dtype=np.uint8)
+    for number, (sides, doubtful) in enumerate(found):
+        for axis in range(AXES):
+            inside = np.isin(kinds[axis], np.flatnonzero(sides[axis]))
+            rules[number // 8, axis, inside] |= np.uint8(1 << number % 8)
+        unsure[number // 8] |= np.uint8(doubtful << number % 8)
+    return rules, unsure
+
+
+def _merge_equal(allowed: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], list[NDArray[np.intp]]]:
+    """Merge the classes of each axis that no window tells apart; also return which became which."""
+    kinds = []
+    for axis in range(AXES):
+        slabs = np.moveaxis(allowed, axis, 0).reshape(allowed.shape[axis], -1)
+        _, first, which = np.unique(slabs, axis=0, return_index=True, return_inverse=True)
+        allowed = np.take(allowed, first, axis=axis)
+        kinds.append(which.reshape(-1))
+    return allowed, kinds
+
+
+Sides = list[NDArray[np.bool_]]
+
+
+def _greedy(wanted: NDArray[np.bool_], barred: NDArray[np.bool_], chance: random.Random) -> list[Sides]:
+    """Cover the wanted cells with boxes that hold no barred one: the best of some that grew from random cells."""
+    left = wanted.copy()
+    found: list[Sides] = []
+    while left.any():
+        cells = np.argwhere(left)
+        best: Sides = []
+        most = 0
+        for _ in range(TRIES):
+            sides = _grow(barred, cells[chance.randrange(len(cells))], chance)
+            gain = int(left[np.ix_(*sides)].sum())
+            if gain > most:
+                best, most = sides, gain
+        left[np.ix_(*best)] = False
+        found.append(best)
+    return found
+
+
+def _grow(barred: NDArray[np.bool_], cell: NDArray[np.intp], chance: random.Random) -> Sides:
+    """Grow a box from one cell, axis after axis, as far as no barred cell comes in."""
+    sides = [np.arange(size) == cell[axis] for axis, size in enumerate(barred.shape)]
+    order = list(range(AXES))
+    chance.shuffle(order)
+    for axis in order:
+        across = tuple(other for other in range(AXES) if other != axis)
+        free = [sides[other] if other != axis else np.ones(barred.shape[axis], dtype=bool) for other in range(AXES)]
+        sides[axis] = ~barred[np.ix_(*free)].any(axis=across)
+    return sides
+
+
+# ---------------------------------------------------------------- the covers that are shipped
+
+
+def shipped(pattern: str) -> Boxes | None:
+    """Return the cover of a named pattern: the search takes seconds, so its result is checked in (box_tables.py)."""
+    for name, packed in box_tables.COVERS.items():
+        if PATTERNS[name] == pattern:
+            coarse, rules, unsure = (np.frombuffer(bytes.fromhex(item), dtype=np.uint8) for item in packed)
+            return Boxes(coarse, rules.reshape(-1, AXES, MAX_CLASSES), unsure)
+    return None

@@ -1,0 +1,108 @@
+"""Boundaries from five characters: the covers are right, and each kind of vectors says what the automaton says."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from fastbpe.core import backend_modules
+from fastbpe.pattern.automaton import compile_split
+from fastbpe.pattern.boxes import Boxes, check, coarse_classes, find_boxes, shipped, windows
+from fastbpe.pattern.named import PATTERNS
+from tests.hard_text import CHARACTERS, hard_strings
+
+NAMED = {name: pattern for name, pattern in PATTERNS.items() if isinstance(pattern, str)}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_each_named_pattern_has_a_cover_and_it_is_right(name):
+    tables = compile_split(NAMED[name], False)
+    assert tables.boxes is not None
+    assert np.array_equal(tables.boxes.coarse, coarse_classes(tables.dfa, tables.class_of()))
+    check(tables.boxes, windows(tables.dfa, tables.boxes.coarse))
+
+
+def test_windows_of_cl100k_and_o200k():
+    """The counts that an independent implementation of the same analysis found (text begins within the window: not
+    counted there)."""
+    for name, off, unsure in (("cl100k", 8376, 216), ("o200k", 79812, 3882)):
+        tables = compile_split(NAMED[name], False)
+        allowed = windows(tables.dfa, coarse_classes(tables.dfa, tables.class_of()))
+        assert [int((allowed == kind).sum()) for kind in (1, 3)] == [off, unsure]
+
+
+def test_a_wrong_cover_is_refused():
+    tables = compile_split(NAMED["gpt2"], False)
+    good = shipped(NAMED["gpt2"])
+    allowed = windows(tables.dfa, good.coarse)
+    for axis in range(5):
+        rules = good.rules.copy()
+        rules[0, axis] ^= 1  # box 0 with the other half of the classes
+        with pytest.raises(ValueError, match="windows are decided against the pattern"):
+            check(Boxes(good.coarse, rules, good.unsure), allowed)
+
+
+def test_search_finds_a_cover_for_any_pattern_without_gaps():
+    tables = compile_split(r"\p{L}+|\p{N}{1,4}|[^\p{L}\p{N}]", False)
+    boxes = find_boxes(tables.dfa, tables.class_of())
+    check(boxes, windows(tables.dfa, boxes.coarse))
+    gaps = compile_split(r"\p{L}+", True)
+    assert find_boxes(gaps.dfa, gaps.class_of()) is None
+
+
+@pytest.fixture(params=["avx2", "ssse3", "neon"])
+def vectors(request):
+    native = pytest.importorskip("fastbpe.core.split_native", reason="built without native modules")
+    try:
+        native.Splitter(compile_split(NAMED["gpt2"], False), vectors=request.param)
+    except ValueError as error:
+        pytest.skip(str(error))
+    return request.param
+
+
+def long_texts(seed):
+    """Texts over several chunks of 4096 bytes, with pretokens over their edges, and runs longer than a chunk."""
+    rng = random.Random(seed)
+    yield from hard_strings(40, seed, longest=9000)
+    for run in (" ", "a", "1", "\n", "中", "é", "\n ", "'s", "!"):
+        for size in (4090, 4095, 4096, 4097, 8200):
+            yield run * size + rng.choice(CHARACTERS) * rng.randint(0, 3) + run * 30
+            yield "x" * rng.randint(0, 70) + "\n" + run * size + rng.choice(CHARACTERS)
+
+
+@pytest.mark.native_only
+@pytest.mark.parametrize("name", NAMED)
+def test_vectors_equal_the_automaton(vectors, name):
+    native = backend_modules("native")
+    tables = compile_split(NAMED[name], False)
+    slow, fast = native.Splitter(tables, vectors="none"), native.Splitter(tables, vectors=vectors)
+    texts = [*hard_strings(1500, seed=len(name)), *long_texts(len(name))]
+    for text in texts:
+        data = text.encode()
+        assert np.array_equal(slow.split(data), fast.split(data)), repr(text[:200])
+    # What is no UTF-8 never comes here, but it must not read or write where it should not.
+    rng = random.Random(3)
+    for size in (1, 2, 63, 64, 65, 4096, 9000):
+        fast.split(rng.randbytes(size))
+        fast.split(b"a" * (size - 1) + b"\xf7")
+
+
+@pytest.mark.native_only
+@pytest.mark.parametrize("name", ["gpt2", "cl100k", "o200k"])
+def test_vectors_in_a_stream(vectors, name):
+    native = backend_modules("native")
+    tables = compile_split(NAMED[name], False)
+    slow, fast = native.Splitter(tables, vectors="none"), native.Splitter(tables, vectors=vectors)
+    rng = random.Random(17)
+    for text in long_texts(5):
+        text = text[:12000]
+        data = text.encode()
+        whole = [data[start:end] for start, end in slow.split(data).tolist()]
+        stream, got, position = fast.stream(), [], 0
+        while position < len(text):
+            step = rng.choice([1, 2, 5, 60, 5000])
+            got += stream.push(text[position : position + step].encode())
+            position += step
+        assert got + stream.finish() == whole, repr(text[:200])
