@@ -1,30 +1,40 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastbpe.core.merge_native cimport Merger
-from fastbpe.core.split_native cimport Scan, Splitter, SplitStream
+from fastbpe.core.merge_native cimport Merger, Miss
+from fastbpe.core.split_native cimport Found, Scan, Splitter, SplitStream
 
-
-cdef struct Line:
-    uint64_t key[4]      # up to 31 bytes, zero padded; the last byte is the length
-    uint32_t ids[7]
-    uint32_t count
+cdef extern from "key.h" nogil:
+    ctypedef struct KeyLine:
+        uint64_t key[4]
+        uint32_t ids[8]
 
 
 cdef struct Piece:
     uint64_t key[4]
     const uint8_t *data
     Py_ssize_t size
-    Line *line           # the set that may hold it; NULL for a long pretoken
+    uint64_t line        # that may hold it; of no meaning for a long pretoken
+
+
+cdef struct Gap:
+    Py_ssize_t at        # position in the output
+    int miss             # whose ids belong there
 
 
 cdef class Scratch:
-    cdef Line *lines
-    cdef uint64_t mask     # number of sets - 1
+    cdef KeyLine *lines
+    cdef uint64_t mask     # number of lines - 1
     cdef uint64_t learned  # pretokens entered since the table has this size
     cdef uint32_t *out
     cdef Py_ssize_t size
     cdef Py_ssize_t capacity
+    cdef Miss *misses
+    cdef int n_misses
+    cdef Gap gaps[256]
+    cdef int n_gaps
 
+    cdef KeyLine *find(self, const uint64_t *key, Py_ssize_t size, uint64_t line, int *half) noexcept nogil
+    cdef uint32_t *make_room(self, const uint64_t *key, uint64_t at, bint whole_line) noexcept nogil
     cdef void widen(self) noexcept nogil
     cdef int reserve(self, Py_ssize_t room) except -1 nogil
     cdef object take(self)
@@ -38,8 +48,14 @@ cdef class Encoder:
 
     cdef Scratch acquire(self)
     cdef void release(self, Scratch scratch)
-    cdef int encode_piece(self, const uint8_t *data, Py_ssize_t size, bint padded, Scratch scratch) except -1 nogil
-    cdef int emit(self, Piece *piece, Scratch scratch) except -1 nogil
+    cdef int encode_piece(self, const uint8_t *data, Py_ssize_t size, Scratch scratch) except -1 nogil
+    cdef int encode_found(
+        self, const uint8_t *data, const Found *found, Py_ssize_t readable, Scratch scratch
+    ) except -1 nogil
+    cdef int emit(self, const Piece *piece, Scratch scratch) except -1 nogil
+    cdef int miss(self, const Piece *piece, Scratch scratch) except -1 nogil
+    cdef int wait(self, int miss, Scratch scratch) except -1 nogil
+    cdef int resolve(self, Scratch scratch) except -1 nogil
     cdef bint encode_slice(
         self, const uint8_t *data, Py_ssize_t size, bint final, Py_ssize_t readable, Scan *scan, Scratch scratch
     ) except -1 nogil

@@ -1,138 +1,156 @@
 """Native twin of encode_python, with a table of pretokens seen before.
 
-The table grows with use to a fixed size and then forgets: two lines a set, a new pretoken takes the first and moves its
-entry to the second.  Ids never depend on it.  Each call works with a table of its own, taken from a short list of idle
-ones, so threads share nothing.
+The table grows with use to a fixed size and then forgets.  Ids never depend on it.  Each call works with a table of its
+own, taken from a short list of idle ones, so threads share nothing.
+
+The pretokens of a chunk are looked up in batches, whose lines are on their way from memory before the first is looked
+at.  Those that are not found are collected and merged together; the ids behind them move up afterwards.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove, memset
 
-from fastbpe.core.merge_native cimport NONE, Merger
-from fastbpe.core.split_native cimport DROPPED, Found, Scan, Splitter, SplitStream, scan_reset
+from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, NONE, Merger, Miss
+from fastbpe.core.split_native cimport DROPPED, FAR, Found, Scan, Splitter, SplitStream, scan_reset
+
+from os import urandom as _urandom
 
 import numpy as np
-
-cdef extern from *:
-    """
-    #if defined(__GNUC__) || defined(__clang__)
-    #define fastbpe_prefetch(address) __builtin_prefetch(address)
-    #else
-    #define fastbpe_prefetch(address) ((void)(address))
-    #endif
-    """
-    void prefetch "fastbpe_prefetch"(const void *address) noexcept nogil
 
 cdef extern from "pages.h" nogil:
     void *pages_alloc(size_t size)
     void pages_free(void *memory, size_t size)
 
+cdef extern from "key.h" nogil:
+    enum:
+        KEY_LONGEST
+        KEY_SHORT
+    void key_prefetch(const void *address)
+    void key_make(const uint8_t *data, size_t size, uint64_t *key)
+    uint64_t key_hash(const uint64_t *key, uint64_t seed, uint64_t secret)
+    bint key_in_line(const KeyLine *line, const uint64_t *key, size_t size, int *half)
+
 cdef enum:
-    BATCH = 64           # pretokens whose lines are fetched together
-    FIRST_SETS = 1 << 12  # of two lines of 64 bytes: 512 KB for a process that encodes little
-    SETS = 1 << 16       # 8 MB in full use
-    LONGEST = 31         # bytes of a pretoken that the table can hold
-    INLINE = 7           # ids of a pretoken that the table can hold
-    SLICE = 1 << 20      # as in split_native
-    KEPT = 1 << 18       # ids of output space that an idle scratch keeps
-    IDLE = 2             # scratches kept between calls
+    BATCH = 64             # pretokens whose lines are fetched together
+    FIRST_LINES = 1 << 12  # of 64 bytes: 256 KB for a process that encodes little
+    LINES = 1 << 19        # 32 MB in full use
+    INLINE = 7             # ids of a pretoken that the table can hold
+    SLICE = 1 << 20        # as in split_native
+    KEPT = 1 << 18         # ids of output space that an idle scratch keeps
+    IDLE = 2               # scratches kept between calls
+    GAPS = 256             # places in the output that wait for ids
 
+cdef extern from *:
+    """
+    #define FASTBPE_PENDING ((uint32_t)1 << 31)
+    """
+    const uint32_t PENDING "FASTBPE_PENDING"  # instead of a count: the ids are not known yet; the number of the miss
 
-cdef inline uint64_t load(const uint8_t *data) noexcept nogil:
-    cdef uint64_t value
-    memcpy(&value, data, 8)
-    return value
-
-
-cdef inline uint64_t low_bytes(uint64_t value, Py_ssize_t count) noexcept nogil:
-    """Keep the first `count` bytes in memory order (1 to 8)."""
-    return value & (<uint64_t>0xFFFFFFFFFFFFFFFFULL >> (64 - 8 * count))
-
-
-cdef inline void make_key(const uint8_t *data, Py_ssize_t size, bint padded, uint64_t *key) noexcept nogil:
-    """Write the key of up to 31 bytes.  `padded`: 8 bytes behind them may be read."""
-    key[1] = key[2] = key[3] = 0
-    if not padded:
-        key[0] = 0
-        memcpy(key, data, size)
-    elif size <= 8:
-        key[0] = low_bytes(load(data), size)
-    elif size <= 16:
-        key[0] = load(data)
-        key[1] = low_bytes(load(data + 8), size - 8)
-    else:
-        key[0] = load(data)
-        key[1] = load(data + 8)
-        if size <= 24:
-            key[2] = low_bytes(load(data + 16), size - 16)
-        else:
-            key[2] = load(data + 16)
-            key[3] = low_bytes(load(data + 24), size - 24)
-    key[3] |= <uint64_t>size << 56
-
-
-cdef inline uint64_t hash_key(const uint64_t *key) noexcept nogil:
-    cdef uint64_t value = key[0] * 0x9E3779B97F4A7C15ULL ^ key[1] * 0xC2B2AE3D27D4EB4FULL
-    value ^= key[2] * 0x165667B19E3779F9ULL ^ key[3] * 0xD6E8FEB86659FD93ULL
-    value ^= value >> 29
-    value *= 0xBF58476D1CE4E5B9ULL
-    return value ^ value >> 32
+# No text can be prepared in which all pretokens meet in one line.
+cdef uint64_t SEED = int.from_bytes(_urandom(8), "little")
+cdef uint64_t SECRET = int.from_bytes(_urandom(8), "little") | 1
 
 
 cdef inline void prepare(
-    Piece *piece, const uint8_t *data, Py_ssize_t size, bint padded, Line *lines, uint64_t mask
+    Piece *piece, const uint8_t *data, Py_ssize_t size, Py_ssize_t readable, const KeyLine *lines, uint64_t mask
 ) noexcept nogil:
-    """Note a pretoken, and send for the line that may hold it."""
+    """Note a pretoken, and send for the line that may hold it.  `readable`: the bytes that may be read from `data`."""
+    cdef uint8_t copy[KEY_LONGEST + 1]
     piece.data = data
     piece.size = size
-    piece.line = NULL
-    if size <= LONGEST:
-        make_key(data, size, padded, piece.key)
-        piece.line = lines + 2 * (hash_key(piece.key) & mask)
-        prefetch(piece.line)
-
-
-cdef inline bint equal_key(const Line *line, const uint64_t *key) noexcept nogil:
-    return ((line.key[0] ^ key[0]) | (line.key[1] ^ key[1]) | (line.key[2] ^ key[2]) | (line.key[3] ^ key[3])) == 0
+    if size <= KEY_LONGEST:
+        if readable < KEY_LONGEST + 1:
+            memcpy(copy, data, size)
+            data = copy
+        key_make(data, size, piece.key)
+        piece.line = key_hash(piece.key, SEED, SECRET) & mask
+        key_prefetch(lines + piece.line)
 
 
 cdef class Scratch:
-    """The memory of one call: the pretoken table and the ids so far."""
+    """The memory of one call: the pretoken table, the ids so far, and what waits for ids."""
 
     def __cinit__(self):
-        self.mask = FIRST_SETS - 1
-        self.lines = <Line *>pages_alloc(2 * FIRST_SETS * sizeof(Line))
+        self.mask = FIRST_LINES - 1
+        self.lines = <KeyLine *>pages_alloc(FIRST_LINES * sizeof(KeyLine))
+        self.misses = <Miss *>malloc(LOCKSTEP_WORDS * sizeof(Miss))
         self.capacity = 4096
         self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
-        if not (self.lines and self.out):
+        if not (self.lines and self.out and self.misses):
             raise MemoryError
 
     def __dealloc__(self):
-        pages_free(self.lines, 2 * (self.mask + 1) * sizeof(Line))
+        pages_free(self.lines, (self.mask + 1) * sizeof(KeyLine))
+        free(self.misses)
         free(self.out)
+
+    cdef KeyLine *find(self, const uint64_t *key, Py_ssize_t size, uint64_t line, int *half) noexcept nogil:
+        """Return the line that has the key, its own or the other of the pair, or NULL."""
+        if key_in_line(self.lines + line, key, size, half):
+            return self.lines + line
+        if key_in_line(self.lines + (line ^ 1), key, size, half):
+            return self.lines + (line ^ 1)
+        return NULL
+
+    cdef uint32_t *make_room(self, const uint64_t *key, uint64_t at, bint whole_line) noexcept nogil:
+        """Enter a key that the table lacks; return the ids of its entry.  What is in the way is forgotten."""
+        cdef KeyLine *line = self.lines + at
+        cdef KeyLine *other = self.lines + (at ^ 1)
+        cdef int half
+        self.learned += 1
+        if whole_line:
+            if line.key[1] and not other.key[1]:
+                line = other
+            memcpy(line.key, key, sizeof(line.key))
+            return line.ids
+        if line.key[1] and line.key[3] and not (other.key[1] and other.key[3]):
+            line = other
+        half = 1 if line.key[1] and not line.key[3] else 0
+        if half == 0 and line.key[1]:
+            # Both taken: the first entry moves to the second half, if a half is enough for it, and that is forgotten.
+            if line.key[1] >> 56 == 0xFF and line.ids[3] <= 3:
+                memcpy(line.key + 2, line.key, 16)
+                memcpy(line.ids + 4, line.ids, 16)
+            else:
+                line.key[2] = line.key[3] = 0
+        memcpy(line.key + 2 * half, key, 16)
+        return line.ids + 4 * half
 
     cdef void widen(self) noexcept nogil:
         """Go on with a table four times as large; without the memory for it, with this one."""
-        cdef uint64_t old = self.mask + 1, sets = 4 * old, at
-        cdef Line *lines
-        cdef Line *line
+        cdef uint64_t old = self.mask + 1, lines = min(4 * old, <uint64_t>LINES), at
+        cdef KeyLine *before = self.lines
+        cdef KeyLine *after
+        cdef uint64_t key[4]
+        cdef uint32_t *ids
+        cdef int half
         self.learned = 0
-        if sets > SETS:
+        if lines == old:
             return
-        lines = <Line *>pages_alloc(2 * sets * sizeof(Line))
-        if not lines:
+        after = <KeyLine *>pages_alloc(lines * sizeof(KeyLine))
+        if not after:
             return
-        for at in range(2 * old):
-            if self.lines[at].count:
-                line = lines + 2 * (hash_key(self.lines[at].key) & (sets - 1))
-                line[1] = line[0]
-                line[0] = self.lines[at]
-        pages_free(self.lines, 2 * old * sizeof(Line))
-        self.lines = lines
-        self.mask = sets - 1
+        self.lines = after
+        self.mask = lines - 1
+        for at in range(old):
+            for half in range(2):
+                if not before[at].key[2 * half + 1]:
+                    continue
+                if half == 0 and (before[at].key[1] >> 56 != 0xFF or before[at].ids[3] > 3):
+                    memcpy(key, before[at].key, sizeof(key))
+                    ids = self.make_room(key, key_hash(key, SEED, SECRET) & self.mask, True)
+                    memcpy(ids, before[at].ids, 32)
+                    break
+                key[0] = before[at].key[2 * half]
+                key[1] = before[at].key[2 * half + 1]
+                key[2] = key[3] = 0xFEFEFEFEFEFEFEFEULL
+                ids = self.make_room(key, key_hash(key, SEED, SECRET) & self.mask, False)
+                memcpy(ids, before[at].ids + 4 * half, 16)
+        pages_free(before, old * sizeof(KeyLine))
+        self.learned = 0
 
     cdef int reserve(self, Py_ssize_t room) except -1 nogil:
         """Make room for more ids."""
@@ -181,83 +199,153 @@ cdef class Encoder:
 
     cdef void release(self, Scratch scratch):
         scratch.size = 0
-        if len(self.idle) < IDLE:
+        # Misses are left over by a call that failed: the table has entries that wait for them.
+        if len(self.idle) < IDLE and scratch.n_misses == 0:
             self.idle.append(scratch)
 
-    cdef int encode_piece(self, const uint8_t *data, Py_ssize_t size, bint padded, Scratch scratch) except -1 nogil:
-        """Append the ids of one pretoken."""
-        cdef Piece piece
-        prepare(&piece, data, size, padded, scratch.lines, scratch.mask)
-        return self.emit(&piece, scratch)
-
-    cdef int emit(self, Piece *piece, Scratch scratch) except -1 nogil:
-        """Append the ids of a prepared pretoken: from its line, else by look-up or merging."""
-        cdef Line *line = piece.line
+    cdef int encode_piece(self, const uint8_t *data, Py_ssize_t size, Scratch scratch) except -1 nogil:
+        """Append the ids of one pretoken, which need not be UTF-8; the table is not asked."""
         cdef uint32_t number
-        cdef Py_ssize_t count
-        cdef uint32_t *out
-        if piece.size > LONGEST:
-            scratch.reserve(piece.size)
-            out = scratch.out + scratch.size
-        else:
-            scratch.reserve(LONGEST)
-            out = scratch.out + scratch.size
-            if not equal_key(line, piece.key) and equal_key(line + 1, piece.key):
-                line += 1
-            if equal_key(line, piece.key):
-                memcpy(out, line.ids, 4 * sizeof(uint32_t))  # most have fewer; the rest is overwritten
-                if line.count > 4:
-                    memcpy(out + 4, line.ids + 4, 3 * sizeof(uint32_t))
-                scratch.size += line.count
-                return 0
-        number = self.merger.lookup(piece.data, piece.size) if self.merger.whole else NONE
+        scratch.reserve(size)
+        number = self.merger.lookup(data, size) if self.merger.whole else NONE
         if number != NONE:
-            out[0] = number
-            count = 1
+            scratch.out[scratch.size] = number
+            scratch.size += 1
         else:
-            count = self.merger.merge_into(piece.data, piece.size, out)
-        scratch.size += count
-        if piece.size <= LONGEST and count <= INLINE:
-            line[1] = line[0]
-            memcpy(line.key, piece.key, sizeof(piece.key))
-            line.count = <uint32_t>count
-            memcpy(line.ids, out, count * sizeof(uint32_t))
-            scratch.learned += 1
+            scratch.size += self.merger.merge_into(data, size, scratch.out + scratch.size)
+        return 0
+
+    cdef int encode_found(
+        self, const uint8_t *data, const Found *found, Py_ssize_t readable, Scratch scratch
+    ) except -1 nogil:
+        """Append the ids of the stretches that a splitter found.  `readable`: the bytes that may be read from `data`."""
+        cdef Piece pieces[BATCH]
+        cdef Py_ssize_t begin = found.begin, end, at = 0
+        cdef uint32_t stop
+        cdef int count, place
+        if found.count:
+            # A pretoken has no more ids than bytes; a few more are written than count.
+            stop = found.ends[found.count - 1] & ~DROPPED
+            scratch.reserve(found.base + stop - begin + 16)
+        while at < found.count:
+            count = 0
+            while count < BATCH and at < found.count:
+                stop = found.ends[at]
+                end = found.base + (stop & ~DROPPED)
+                if not stop & DROPPED:
+                    prepare(&pieces[count], data + begin, end - begin, readable - begin, scratch.lines, scratch.mask)
+                    count += 1
+                begin = end
+                at += 1
+            for place in range(count):
+                self.emit(&pieces[place], scratch)
+        self.resolve(scratch)
+        if scratch.learned > scratch.mask:
+            scratch.widen()
+        return 0
+
+    cdef inline int emit(self, const Piece *piece, Scratch scratch) except -1 nogil:
+        """Append the ids of a prepared pretoken, or note that they are to come."""
+        cdef uint32_t *out = scratch.out + scratch.size
+        cdef const uint32_t *ids
+        cdef KeyLine *line
+        cdef int half
+        if piece.size > KEY_LONGEST:
+            return self.encode_piece(piece.data, piece.size, scratch)
+        line = scratch.lines + piece.line
+        if not key_in_line(line, piece.key, piece.size, &half):
+            line = scratch.lines + (piece.line ^ 1)
+            if not key_in_line(line, piece.key, piece.size, &half):
+                return self.miss(piece, scratch)
+        ids = line.ids + 4 * half
+        memcpy(out, ids, 16)  # most have fewer; the rest is overwritten
+        if ids[3] <= 3:
+            scratch.size += ids[3]
+        elif ids[3] & PENDING:
+            return self.wait(ids[3] & ~PENDING, scratch)
+        else:
+            memcpy(out + 3, ids + 4, 16)
+            scratch.size += ids[3]
+        return 0
+
+    cdef int miss(self, const Piece *piece, Scratch scratch) except -1 nogil:
+        """Collect a pretoken that the table lacks, and enter it there as pending."""
+        cdef Miss *miss = scratch.misses + scratch.n_misses
+        cdef uint32_t *ids = scratch.make_room(piece.key, piece.line, piece.size > KEY_SHORT)
+        ids[3] = PENDING | <uint32_t>scratch.n_misses
+        memcpy(miss.key, piece.key, sizeof(miss.key))
+        miss.data = piece.data
+        miss.size = piece.size
+        miss.line = piece.line
+        scratch.n_misses += 1
+        return self.wait(scratch.n_misses - 1, scratch)
+
+    cdef int wait(self, int miss, Scratch scratch) except -1 nogil:
+        """Note that the ids of a miss belong here."""
+        scratch.gaps[scratch.n_gaps].at = scratch.size
+        scratch.gaps[scratch.n_gaps].miss = miss
+        scratch.n_gaps += 1
+        if scratch.n_gaps == GAPS or scratch.n_misses == LOCKSTEP_WORDS:
+            self.resolve(scratch)
+        return 0
+
+    cdef int resolve(self, Scratch scratch) except -1 nogil:
+        """Merge what was collected, put the ids into the table and into the output."""
+        cdef Miss *miss
+        cdef KeyLine *line
+        cdef uint32_t *ids
+        cdef Py_ssize_t moved = 0, end = scratch.size, start
+        cdef int at, half
+        if scratch.n_misses == 0:
+            return 0
+        self.merger.merge_all(scratch.misses, scratch.n_misses)
+        for at in range(scratch.n_misses):
+            miss = scratch.misses + at
+            line = scratch.find(miss.key, miss.size, miss.line, &half)
+            if line == NULL or line.ids[4 * half + 3] != (PENDING | <uint32_t>at):
+                continue  # pushed out by another
+            ids = line.ids + 4 * half
+            if miss.count <= 3:
+                memcpy(ids, miss.ids, 12)
+                ids[3] = miss.count
+                continue
+            if miss.size <= KEY_SHORT:  # it needs a line of its own
+                if half == 0 and line.key[3]:
+                    memcpy(line.key, line.key + 2, 16)
+                    memcpy(line.ids, line.ids + 4, 16)
+                    half = 1
+                line.key[2 * half] = line.key[2 * half + 1] = 0
+                if miss.count <= INLINE:
+                    ids = scratch.make_room(miss.key, miss.line, True)
+            elif miss.count > INLINE:
+                memset(line.key, 0, sizeof(line.key))
+            if miss.count <= INLINE:
+                memcpy(ids, miss.ids, 12)
+                memcpy(ids + 4, miss.ids + 3, 16)
+                ids[3] = miss.count
+        for at in range(scratch.n_gaps):
+            moved += scratch.misses[scratch.gaps[at].miss].count
+        scratch.size += moved
+        for at in range(scratch.n_gaps - 1, -1, -1):
+            miss = scratch.misses + scratch.gaps[at].miss
+            start = scratch.gaps[at].at
+            memmove(scratch.out + start + moved, scratch.out + start, (end - start) * sizeof(uint32_t))
+            moved -= miss.count
+            memcpy(scratch.out + start + moved, miss.ids, miss.count * sizeof(uint32_t))
+            end = start
+        scratch.n_misses = scratch.n_gaps = 0
         return 0
 
     cdef bint encode_slice(
         self, const uint8_t *data, Py_ssize_t size, bint final, Py_ssize_t readable, Scan *scan, Scratch scratch
     ) except -1 nogil:
-        """Append the ids of the next pretokens that are decided, of about a megabyte; return whether there are more.
-
-        In batches: the lines of all are on their way from memory before the first is looked at.
-        """
+        """Append the ids of the next pretokens that are decided, of about a megabyte; return whether there are more."""
         cdef Found found
-        cdef Piece pieces[BATCH]
-        cdef Py_ssize_t begin, end, at, first = scan.position
-        cdef uint32_t stop
-        cdef int count, place
+        cdef Py_ssize_t first = scan.position
         cdef bint more = True
         while more and scan.position - first < SLICE:
             more = self.native_splitter.fill(data, size, final, scan, &found)
-            begin = found.begin
-            at = 0
-            while at < found.count:
-                count = 0
-                while count < BATCH and at < found.count:
-                    stop = found.ends[at]
-                    end = found.base + (stop & ~DROPPED)
-                    if not stop & DROPPED:
-                        prepare(
-                            &pieces[count], data + begin, end - begin, end + 8 <= readable, scratch.lines, scratch.mask
-                        )
-                        count += 1
-                    begin = end
-                    at += 1
-                for place in range(count):
-                    self.emit(&pieces[place], scratch)
-                if scratch.learned > scratch.mask:  # between batches, which hold addresses of lines
-                    scratch.widen()
+            self.encode_found(data, &found, readable, scratch)
         return more
 
     cdef int encode_text(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1:
@@ -278,10 +366,24 @@ cdef class Encoder:
         """Append the ids of one whole text whose splitter is not native."""
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(text)
         cdef const int64_t[:, ::1] spans = self.splitter.split(text)
-        cdef Py_ssize_t at
-        for at in range(spans.shape[0]):
-            self.encode_piece(data + spans[at, 0], spans[at, 1] - spans[at, 0], False, scratch)
-            if at & 0xFFFF == 0xFFFF:
+        cdef Py_ssize_t at = 0, looked = 0
+        cdef Found found
+        while at < spans.shape[0]:
+            found.count = 0
+            found.begin = found.base = spans[at, 0]
+            while at < spans.shape[0] and found.count < BATCH and spans[at, 1] - found.base < FAR:
+                if found.count and spans[at, 0] > spans[at - 1, 1]:
+                    found.ends[found.count] = <uint32_t>(spans[at, 0] - found.base) | DROPPED
+                    found.count += 1
+                found.ends[found.count] = <uint32_t>(spans[at, 1] - found.base)
+                found.count += 1
+                at += 1
+            if found.count == 0:
+                self.encode_piece(data + spans[at, 0], spans[at, 1] - spans[at, 0], scratch)
+                at += 1
+            self.encode_found(data, &found, PyBytes_GET_SIZE(text), scratch)
+            if at - looked > 0xFFFF:
+                looked = at
                 PyErr_CheckSignals()
                 if check is not None:
                     check()
@@ -312,7 +414,7 @@ cdef class Encoder:
                     scratch.out[scratch.size] = <uint32_t>rows[at, 2]
                     scratch.size += 1
                 elif end > start:
-                    self.encode_piece(text + start, end - start, False, scratch)
+                    self.encode_piece(text + start, end - start, scratch)
                 position = end
                 if at & 0xFFF == 0xFFF:
                     PyErr_CheckSignals()
@@ -349,7 +451,7 @@ cdef class EncodeStream:
             with nogil:
                 # The buffer has room behind the text.
                 more = self.encoder.encode_slice(
-                    splits.data, splits.size, final, splits.size + 8, &splits.scan, self.scratch
+                    splits.data, splits.size, final, splits.size + 32, &splits.scan, self.scratch
                 )
             PyErr_CheckSignals()
         if final:
@@ -361,7 +463,7 @@ cdef class EncodeStream:
     cdef _take_pieces(self, list pieces):
         for piece in pieces:
             self.encoder.encode_piece(
-                <const uint8_t *>PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece), False, self.scratch
+                <const uint8_t *>PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece), self.scratch
             )
         return self.scratch.take()
 
@@ -382,6 +484,6 @@ cdef class EncodeStream:
     def raw(self, bytes data not None):
         if data:
             self.encoder.encode_piece(
-                <const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), False, self.scratch
+                <const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), self.scratch
             )
         return self.scratch.take()

@@ -7,6 +7,35 @@ cdef extern from "<stdint.h>" nogil:
     const uint64_t EMPTY "UINT64_MAX"  # no pair
 
 
+cdef extern from "lockstep.h" nogil:
+    enum:
+        LOCKSTEP_WORDS
+        LOCKSTEP_LANES
+
+    ctypedef struct LockstepWord:
+        uint32_t symbols[32]
+        uint32_t live
+
+    ctypedef struct LockstepPairs:
+        const uint64_t *pairs
+        uint64_t mask
+        uint64_t seed
+        const uint32_t *byte_pair
+
+    ctypedef void LockstepRun(LockstepWord *words, int count, const LockstepPairs *pairs) noexcept nogil
+
+
+cdef struct Miss:
+    # A pretoken whose ids are not known yet.
+    uint64_t key[4]
+    const uint8_t *data
+    Py_ssize_t size
+    uint64_t line
+    uint64_t hashed
+    int count
+    uint32_t ids[LOCKSTEP_LANES]
+
+
 cdef class Merger:
     # Symbols are numbered by priority: 0 to 255 are the bytes, then the tokens in the order in which merges make them,
     # then those that no merge makes.
@@ -36,6 +65,8 @@ cdef class Merger:
     cdef uint64_t listed_mask
     cdef uint32_t *listed_product
     cdef bint whole
+    cdef LockstepPairs lockstep_pairs
+    cdef LockstepRun *lockstep_run
 
     cdef int _store(self, tokens, ids) except -1
     cdef _realize(self, merges)
@@ -64,5 +95,8 @@ cdef class Merger:
     cdef int _valid_flagged(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil
     cdef uint32_t _step(self, uint32_t node, uint8_t byte) noexcept nogil
 
+    cdef uint32_t _find_hashed(self, const uint8_t *data, Py_ssize_t size, uint64_t hashed) noexcept nogil
+    cdef bint _is_short(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
+    cdef int merge_all(self, Miss *misses, int count) except -1 nogil
     cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil

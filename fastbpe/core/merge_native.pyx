@@ -29,6 +29,14 @@ cdef extern from "pages.h" nogil:
     void *pages_alloc(size_t size)
     void pages_free(void *memory, size_t size)
 
+cdef extern from "lockstep.h" nogil:
+    void lockstep_begin(LockstepWord *word, const LockstepPairs *pairs, const uint8_t *data, int size)
+    LockstepRun *lockstep_choose()
+    int lockstep_lowest(uint32_t bits)
+
+cdef extern from "key.h" nogil:
+    void key_prefetch(const void *address)
+
 cdef enum:
     SHORT = 64         # bytes: the room of the step-by-step merge
     SHORT_WIDE = 14    # bytes of a pretoken of characters that take three bytes: from here on backtracking is faster
@@ -133,7 +141,9 @@ cdef class Merger:
 
     cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         """Return the symbol with these bytes, or NONE."""
-        cdef uint64_t hashed = hash_bytes(data, size)
+        return self._find_hashed(data, size, hash_bytes(data, size))
+
+    cdef inline uint32_t _find_hashed(self, const uint8_t *data, Py_ssize_t size, uint64_t hashed) noexcept nogil:
         cdef uint64_t at = hashed & self.slot_mask
         cdef uint32_t symbol, start
         while self.slots[at]:
@@ -247,6 +257,11 @@ cdef class Merger:
         for left in range(256):
             for right in range(256):
                 self.byte_pair[left << 8 | right] = self.join(left, right)
+        self.lockstep_pairs.pairs = self.pairs
+        self.lockstep_pairs.mask = self.pair_mask
+        self.lockstep_pairs.seed = SEED
+        self.lockstep_pairs.byte_pair = self.byte_pair
+        self.lockstep_run = lockstep_choose()
         return 0
 
     cdef int _flag(self) except -1:
@@ -644,13 +659,52 @@ cdef class Merger:
         The whole pretoken is not looked up here.  May be called with or without the GIL.
         """
         cdef Py_ssize_t count, at
-        if size <= SHORT_WIDE or (size <= SHORT_BYTES and data[0] < 0xE0):
+        if self._is_short(data, size):
             count = self._merge_short(data, size, out)
         else:
             count = self._backtrack(data, size, out)
         for at in range(count):
             out[at] = self.id_of[out[at]]
         return count
+
+    cdef inline bint _is_short(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+        return size <= SHORT_WIDE or (size <= SHORT_BYTES and data[0] < 0xE0)
+
+    cdef int merge_all(self, Miss *misses, int count) except -1 nogil:
+        """Find the ids of up to LOCKSTEP_WORDS pretokens of at most LOCKSTEP_LANES bytes."""
+        cdef LockstepWord words[LOCKSTEP_WORDS]
+        cdef int word_of[LOCKSTEP_WORDS]
+        cdef int at, n_words = 0
+        cdef uint32_t symbol, live
+        cdef Miss *miss
+        for at in range(count):
+            misses[at].hashed = hash_bytes(misses[at].data, misses[at].size)
+            key_prefetch(self.slots + (misses[at].hashed & self.slot_mask))
+        for at in range(count):
+            miss = misses + at
+            word_of[at] = -1
+            symbol = self._find_hashed(miss.data, miss.size, miss.hashed)
+            # A token that merging makes is what merging its bytes makes.
+            if symbol != NONE and (self.whole or symbol < 256 or self.left[symbol] != NONE):
+                miss.ids[0] = self.id_of[symbol]
+                miss.count = 1
+            elif self._is_short(miss.data, miss.size):
+                word_of[at] = n_words
+                lockstep_begin(&words[n_words], &self.lockstep_pairs, miss.data, <int>miss.size)
+                n_words += 1
+            else:
+                miss.count = <int>self.merge_into(miss.data, miss.size, miss.ids)
+        self.lockstep_run(words, n_words, &self.lockstep_pairs)
+        for at in range(count):
+            if word_of[at] >= 0:
+                miss = misses + at
+                live = words[word_of[at]].live
+                miss.count = 0
+                while live:
+                    miss.ids[miss.count] = self.id_of[words[word_of[at]].symbols[lockstep_lowest(live)]]
+                    miss.count += 1
+                    live &= live - 1
+        return 0
 
     def merge(self, bytes piece not None):
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(piece)
