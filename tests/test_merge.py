@@ -10,6 +10,7 @@ import random
 import pytest
 
 import fastbpe
+from fastbpe.pattern.automaton import compile_split
 
 BYTES = {bytes([value]): value for value in range(256)}
 
@@ -72,6 +73,88 @@ def test_merging_equals_the_definition(core, semantics, seed):
             assert merger.merge(piece) == merged_by_definition(piece, vocab, merges, whole), piece
     for token in list(vocab)[256:]:
         assert merger.merge(token) == merged_by_definition(token, vocab, merges, whole), token
+
+
+WIDE = [*"中丰一丁乁がぎ国國한하", *"é a1ก", "😀"]  # of three bytes above U+2E80, many with bytes in common; and others
+
+
+def wide_text(rng, length):
+    return "".join(rng.choices(WIDE, weights=[4] * 11 + [1] * 6, k=length)).encode()
+
+
+def wide_ranks(rng):
+    """Tokens that are any bytes of a text: they begin and end inside characters."""
+    text = wide_text(rng, 200)
+    cuts = [(at, at + rng.choice([2, 2, 3, 3, 4, 5, 6, 6, 7, 9, 12])) for at in rng.choices(range(len(text)), k=80)]
+    order = [*BYTES, *{text[start:end] for start, end in cuts if end <= len(text)}]
+    if rng.random() < 0.5:
+        rng.shuffle(order)
+    return {token: rank for rank, token in enumerate(order)}
+
+
+def wide_merges(rng):
+    """Pairs of neighbours in a text, joined as in training."""
+    text = wide_text(rng, 60)
+    parts = [text[at : at + 1] for at in range(len(text))]
+    vocab, merges = dict(BYTES), []
+    while len(merges) < 60 and len(parts) > 1:
+        at = rng.randrange(len(parts) - 1)
+        pair = (parts[at], parts[at + 1])
+        if len(pair[0] + pair[1]) > 12 and rng.random() < 0.9:
+            continue
+        if pair not in merges:
+            merges.append(pair)
+            vocab.setdefault(pair[0] + pair[1], 1000 + len(vocab))
+        at = 0
+        while at < len(parts) - 1:
+            if (parts[at], parts[at + 1]) == pair:
+                parts[at : at + 2] = [pair[0] + pair[1]]
+            at += 1
+    return vocab, merges
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("semantics", ["ranks", "merges", "merges, whole first"])
+def test_wide_characters_and_parts_of_them(core, semantics, seed):
+    rng = random.Random(f"wide {semantics}{seed}")
+    if semantics == "ranks":
+        vocab, merges, whole = wide_ranks(rng), None, True
+    else:
+        (vocab, merges), whole = wide_merges(rng), semantics != "merges"
+    merger = core.Merger(vocab, merges, whole)
+    for length in [*range(1, 12), 20, 40, 90]:
+        for _ in range(8):
+            piece = wide_text(rng, length)
+            assert merger.merge(piece) == merged_by_definition(piece, vocab, merges, whole), piece
+            start = rng.randrange(len(piece))
+            cut = piece[start : start + rng.randint(1, 40)]  # no UTF-8 any more
+            assert merger.merge(cut) == merged_by_definition(cut, vocab, merges, whole), cut
+
+
+@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("semantics", ["ranks", "merges", "merges, whole first", "wide ranks", "wide merges"])
+def test_words_of_a_text(core, semantics, seed):
+    """Through the table of pretokens: new, repeated, pushed out; short and long; with few ids and with many."""
+    rng = random.Random(f"words {semantics}{seed}")
+    alphabet = "abcd"[: rng.randint(2, 4)]
+    if semantics.startswith("wide"):
+        word = lambda longest: wide_text(rng, rng.randint(1, longest)).decode().replace(" ", "a")  # noqa: E731
+        vocab, merges, whole = wide_ranks(rng), None, True
+        if semantics == "wide merges":
+            (vocab, merges), whole = wide_merges(rng), False
+    else:
+        word = lambda longest: "".join(rng.choices(alphabet, k=rng.randint(1, longest)))  # noqa: E731
+        vocab, merges, whole = random_vocab(rng, alphabet), None, True
+        if semantics != "ranks":
+            (vocab, merges), whole = random_merges(rng, alphabet), semantics != "merges"
+    splitter = core.Splitter(compile_split("[^ ]+| ", True))
+    encoder = core.Encoder(splitter, core.Merger(vocab, merges, whole))
+    words = [word(rng.choice([3, 8, 15, 16, 17, 31, 32, 33, 60])) for _ in range(150)]
+    ids = {one: merged_by_definition(one.encode(), vocab, merges, whole) for one in [*words, " "]}
+    for _ in range(3):
+        text = rng.choices(words, k=rng.choice([1, 30, 400]))
+        expected = [number for at, one in enumerate(text) for number in ([] if at == 0 else ids[" "]) + ids[one]]
+        assert encoder.encode(" ".join(text).encode()).tolist() == expected
 
 
 def test_id_order_does_not_make_a_list_of_ranks(core):

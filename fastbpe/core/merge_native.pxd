@@ -1,5 +1,6 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from fastbpe.core.characters_native cimport Characters
 from fastbpe.core.heap cimport Heap
 
 cdef extern from "<stdint.h>" nogil:
@@ -64,6 +65,7 @@ cdef class Merger:
     cdef uint32_t *listed_rank
     cdef uint64_t listed_mask
     cdef uint32_t *listed_product
+    cdef Characters characters
     cdef bint whole
     cdef LockstepPairs lockstep_pairs
     cdef LockstepRun *lockstep_run
@@ -77,6 +79,9 @@ cdef class Merger:
     cdef int _grow_trie(self) except -1
     cdef int _widen_trie(self) except -1
     cdef void _index_roots(self) noexcept
+    cdef int _index_characters(self) except -1
+    cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
+    cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil
     cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef uint32_t join(self, uint32_t left, uint32_t right) noexcept nogil
     cdef uint32_t _rank(
@@ -96,6 +101,7 @@ cdef class Merger:
     cdef uint32_t _step(self, uint32_t node, uint8_t byte) noexcept nogil
 
     cdef uint32_t _find_hashed(self, const uint8_t *data, Py_ssize_t size, uint64_t hashed) noexcept nogil
+    cdef bint _is_wide(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef bint _is_short(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef int merge_all(self, Miss *misses, int count) except -1 nogil
     cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil

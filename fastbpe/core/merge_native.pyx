@@ -17,6 +17,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from fastbpe.core.characters_native cimport Characters, length_of, put_character
 from fastbpe.core.heap cimport Heap, heap_build, heap_pop, heap_push
 from fastbpe.core.memory cimport resized, zeroed
 
@@ -84,6 +85,7 @@ cdef class Merger:
         self._index_pairs()
         self._flag()
         self._grow_trie()
+        self._index_characters()
 
     def __dealloc__(self):
         free(self.blob)
@@ -385,6 +387,44 @@ cdef class Merger:
         self.step_mask = mask
         return 0
 
+    cdef int _index_characters(self) except -1:
+        """Find the boundaries between characters that some reachable token crosses, and what one or two become."""
+        cdef uint32_t symbol, code
+        cdef uint8_t data[8]
+        cdef uint32_t out[8]
+        cdef uint32_t apart[8]
+        cdef Py_ssize_t size, count, cut, at, place = 0
+        self.characters = Characters()
+        for symbol in range(256, self.n_symbols):
+            if self.left[symbol] != NONE:
+                self.characters.note(
+                    self.blob + self.offset[symbol], self.offset[symbol + 1] - self.offset[symbol]
+                )
+        for code in range(65536):
+            size = put_character(code, data)
+            count = self._ids_of(data, size, out)
+            self.characters.set_alone(code, out, count)
+        while True:
+            place = self.characters.next_met(place, data, &cut)
+            if place < 0:
+                return 0
+            size = cut + length_of(data[cut])
+            count = self._ids_of(data, size, out)
+            at = self._ids_of(data, cut, apart)
+            at += self._ids_of(data + cut, size - cut, apart + at)
+            if count == 1:
+                self.characters.set_met(place, out[0])
+            elif count == at and memcmp(out, apart, count * sizeof(uint32_t)) == 0:
+                self.characters.set_met_two(place)
+            place += 1
+
+    cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
+        """Write the ids of a few bytes; return how many."""
+        cdef Py_ssize_t count = self._merge_short(data, size, out), at
+        for at in range(count):
+            out[at] = self.id_of[out[at]]
+        return count
+
     # ------------------------------------------------------------ merging
 
     cdef inline uint32_t join(self, uint32_t left, uint32_t right) noexcept nogil:
@@ -658,14 +698,36 @@ cdef class Merger:
 
         The whole pretoken is not looked up here.  May be called with or without the GIL.
         """
+        cdef Py_ssize_t count = 0, found, used, rest, position = 0
+        if self._is_wide(data, size):
+            while True:
+                found = self.characters.take(data + position, size - position, out + count, &used, &rest)
+                if found < 0:
+                    break
+                count += found
+                position += used
+                if rest == 0:
+                    return count
+                count += self._solve(data + position, rest, out + count)
+                position += rest
+                if position == size:
+                    return count
+        return self._solve(data, size, out)
+
+    cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil:
+        """Write the ids of bytes of any length and kind; return how many."""
         cdef Py_ssize_t count, at
         if self._is_short(data, size):
-            count = self._merge_short(data, size, out)
-        else:
-            count = self._backtrack(data, size, out)
+            return self._ids_of(data, size, out)
+        count = self._backtrack(data, size, out)
         for at in range(count):
             out[at] = self.id_of[out[at]]
         return count
+
+    cdef inline bint _is_wide(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+        """Return whether the first character, behind an ASCII one, is an ideograph, kana, Hangul or near them."""
+        cdef uint32_t at = 1 if data[0] < 0x80 and size > 1 else 0
+        return data[at] == 0xE2 and size > at + 1 and data[at + 1] >= 0xBA or 0xE3 <= data[at] < 0xF0
 
     cdef inline bint _is_short(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         return size <= SHORT_WIDE or (size <= SHORT_BYTES and data[0] < 0xE0)
@@ -688,7 +750,7 @@ cdef class Merger:
             if symbol != NONE and (self.whole or symbol < 256 or self.left[symbol] != NONE):
                 miss.ids[0] = self.id_of[symbol]
                 miss.count = 1
-            elif self._is_short(miss.data, miss.size):
+            elif self._is_short(miss.data, miss.size) and not self._is_wide(miss.data, miss.size):
                 word_of[at] = n_words
                 lockstep_begin(&words[n_words], &self.lockstep_pairs, miss.data, <int>miss.size)
                 n_words += 1

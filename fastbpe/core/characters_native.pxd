@@ -1,0 +1,43 @@
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef extern from *:
+    """
+    #define FASTBPE_SOLVE ((uint32_t)0xFFFFFFFE)
+    """
+    const uint32_t SOLVE "FASTBPE_SOLVE"  # instead of ids: the bytes have to be merged
+
+
+cdef class Characters:
+    cdef uint32_t *alone      # by code point up to U+FFFF: the one id of the character, or SEVERAL | place in `several`
+    cdef uint32_t *several    # rows of 4: how many ids, and they
+    cdef uint32_t n_several
+    cdef uint64_t *met        # left << 48 | right << 32 | the one id of both, or TWO or SOLVE; 0: empty
+    cdef uint64_t met_mask
+    cdef uint64_t n_met
+    cdef uint64_t *touching   # as touching_key makes them; 0: empty
+    cdef uint64_t touching_mask
+    cdef uint64_t n_touching
+    cdef uint64_t near[256]   # by the byte behind a boundary: a bit for the low six of the one before
+
+    cdef int note(self, const uint8_t *data, Py_ssize_t size) except -1
+    cdef int _note_met(self, uint64_t key) except -1
+    cdef int _note_touching(self, uint64_t key) except -1
+    cdef int set_alone(self, uint32_t code, const uint32_t *ids, Py_ssize_t count) except -1
+    cdef Py_ssize_t next_met(self, Py_ssize_t at, uint8_t *data, Py_ssize_t *cut) noexcept
+    cdef void set_met(self, Py_ssize_t at, uint32_t value) noexcept
+    cdef void set_met_two(self, Py_ssize_t at) noexcept
+    cdef uint32_t _boundary(
+        self, const uint8_t *data, Py_ssize_t before, uint32_t left, Py_ssize_t after, uint32_t right
+    ) noexcept nogil
+    cdef Py_ssize_t _emit(self, uint32_t code, uint32_t *out) noexcept nogil
+    cdef Py_ssize_t take(
+        self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Py_ssize_t *used, Py_ssize_t *rest
+    ) noexcept nogil
+
+
+cdef Py_ssize_t put_character(uint32_t code, uint8_t *data) noexcept nogil
+
+
+cdef inline Py_ssize_t length_of(uint8_t lead) noexcept nogil:
+    """Return the length of the character that a byte begins."""
+    return 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4

@@ -1,0 +1,296 @@
+"""Boundaries between characters that no token crosses, for merge_native.
+
+In Chinese, Japanese and Korean most neighbouring characters stand together in no token.  No merge ever crosses such a
+boundary, so a pretoken is the concatenation of the segments between them, most of which are one or two characters whose
+ids are read from tables.
+
+A reachable token lies across a boundary in one of two ways.  Both characters are whole in it: the pair is in `met`.  Or
+it begins or ends inside a character: the bytes it has on both sides are in `touching`.  Boundaries between two
+characters below WIDE, and those next to a character of four bytes, count as crossed without a look.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+from fastbpe.core.memory cimport resized, zeroed
+
+cdef enum:
+    CODES = 65536
+    WIDE = 0x2E80  # ideographs, kana, Hangul and what is near
+
+cdef extern from *:
+    """
+    #define FASTBPE_HARD ((uint32_t)0xFFFFFFFF)
+    #define FASTBPE_TWO ((uint32_t)0xFFFFFFFD)
+    #define FASTBPE_SEVERAL ((uint32_t)1 << 31)
+    """
+    const uint32_t HARD "FASTBPE_HARD"        # no token crosses
+    const uint32_t TWO "FASTBPE_TWO"          # what each of the two has alone
+    const uint32_t SEVERAL "FASTBPE_SEVERAL"
+
+
+cdef inline uint64_t spread(uint64_t key) noexcept nogil:
+    key *= 0x9E3779B97F4A7C15ULL
+    return key ^ key >> 32
+
+
+cdef Py_ssize_t put_character(uint32_t code, uint8_t *data) noexcept nogil:
+    """Write the UTF-8 of a code point up to U+FFFF; return its length."""
+    if code < 0x80:
+        data[0] = <uint8_t>code
+        return 1
+    if code < 0x800:
+        data[0] = <uint8_t>(0xC0 | code >> 6)
+        data[1] = <uint8_t>(0x80 | (code & 63))
+        return 2
+    data[0] = <uint8_t>(0xE0 | code >> 12)
+    data[1] = <uint8_t>(0x80 | (code >> 6 & 63))
+    data[2] = <uint8_t>(0x80 | (code & 63))
+    return 3
+
+
+cdef inline Py_ssize_t get_character(const uint8_t *data, Py_ssize_t size, uint32_t *code) noexcept nogil:
+    """Read the character that the data begins with; return its length, 0 if it is none.  `code`: up to U+FFFF."""
+    cdef uint32_t lead = data[0]
+    if lead < 0x80:
+        code[0] = lead
+        return 1
+    if lead >= 0xE0:
+        if lead < 0xF0:
+            if size < 3 or data[1] & 0xC0 != 0x80 or data[2] & 0xC0 != 0x80:
+                return 0
+            code[0] = (lead & 15) << 12 | <uint32_t>(data[1] & 63) << 6 | (data[2] & 63)
+            return 3 if code[0] >= 0x800 else 0
+        code[0] = CODES
+        if size < 4 or lead > 0xF4 or data[1] & 0xC0 != 0x80 or data[2] & 0xC0 != 0x80 or data[3] & 0xC0 != 0x80:
+            return 0
+        return 4
+    if lead < 0xC2 or size < 2 or data[1] & 0xC0 != 0x80:
+        return 0
+    code[0] = (lead & 31) << 6 | (data[1] & 63)
+    return 2
+
+
+cdef inline uint64_t touching_key(const uint8_t *boundary, Py_ssize_t before, Py_ssize_t after) noexcept nogil:
+    """Pack 1 to 3 bytes before and behind a boundary."""
+    cdef uint64_t key = before << 2 | after
+    cdef Py_ssize_t at
+    for at in range(-before, after):
+        key = key << 8 | (boundary + at)[0]
+    return key
+
+
+cdef class Characters:
+    def __cinit__(self):
+        self.alone = <uint32_t *>resized(NULL, CODES, sizeof(uint32_t))
+        memset(self.alone, 0, CODES * sizeof(uint32_t))
+        self.met_mask = self.touching_mask = 1023
+        self.met = <uint64_t *>zeroed(self.met_mask + 1, sizeof(uint64_t))
+        self.touching = <uint64_t *>zeroed(self.touching_mask + 1, sizeof(uint64_t))
+
+    def __dealloc__(self):
+        free(self.alone)
+        free(self.several)
+        free(self.met)
+        free(self.touching)
+
+    cdef int note(self, const uint8_t *data, Py_ssize_t size) except -1:
+        """Note the boundaries that a token lies across.  What cannot be part of UTF-8 text lies across none."""
+        cdef Py_ssize_t start = 0, at = 0, length
+        cdef uint32_t left = CODES, right = CODES
+        cdef bint whole, next_whole
+        while at < size and data[at] & 0xC0 == 0x80:
+            at += 1
+        whole = at == 0
+        if whole:
+            at = get_character(data, size, &left)
+            if at == 0:  # it ends inside its first character
+                return 0
+        while at < size:
+            length = length_of(data[at])
+            next_whole = at + length <= size
+            if next_whole:
+                if get_character(data + at, size - at, &right) == 0:
+                    return 0
+            else:
+                right = CODES
+            if length < 4 and at - start < 4:
+                if whole and next_whole:
+                    if left >= WIDE or right >= WIDE:
+                        self._note_met(<uint64_t>left << 16 | right)
+                else:
+                    self.near[data[at]] |= <uint64_t>1 << (data[at - 1] & 63)
+                    self._note_touching(touching_key(data + at, at - start, min(length, size - at)))
+            start = at
+            at += length
+            left = right
+            whole = True
+        return 0
+
+    cdef int _note_met(self, uint64_t key) except -1:
+        cdef uint64_t *old = self.met
+        cdef uint64_t at, place, mask = 2 * self.met_mask + 1
+        if 2 * self.n_met > self.met_mask:
+            self.met = <uint64_t *>zeroed(mask + 1, sizeof(uint64_t))
+            for at in range(self.met_mask + 1):
+                if old[at]:
+                    place = spread(old[at] >> 32) & mask
+                    while self.met[place]:
+                        place = (place + 1) & mask
+                    self.met[place] = old[at]
+            free(old)
+            self.met_mask = mask
+        place = spread(key) & self.met_mask
+        while self.met[place]:
+            if self.met[place] >> 32 == key:
+                return 0
+            place = (place + 1) & self.met_mask
+        self.met[place] = key << 32 | SOLVE
+        self.n_met += 1
+        return 0
+
+    cdef int _note_touching(self, uint64_t key) except -1:
+        cdef uint64_t *old = self.touching
+        cdef uint64_t at, place, mask = 2 * self.touching_mask + 1
+        if 2 * self.n_touching > self.touching_mask:
+            self.touching = <uint64_t *>zeroed(mask + 1, sizeof(uint64_t))
+            for at in range(self.touching_mask + 1):
+                if old[at]:
+                    place = spread(old[at]) & mask
+                    while self.touching[place]:
+                        place = (place + 1) & mask
+                    self.touching[place] = old[at]
+            free(old)
+            self.touching_mask = mask
+        place = spread(key) & self.touching_mask
+        while self.touching[place]:
+            if self.touching[place] == key:
+                return 0
+            place = (place + 1) & self.touching_mask
+        self.touching[place] = key
+        self.n_touching += 1
+        return 0
+
+    # ------------------------------------------------------------ what they become: set after all tokens are noted
+
+    cdef int set_alone(self, uint32_t code, const uint32_t *ids, Py_ssize_t count) except -1:
+        """Set the ids of one character, 1 to 3."""
+        cdef uint32_t row = self.n_several
+        if count == 1 and not ids[0] & SEVERAL:
+            self.alone[code] = ids[0]
+            return 0
+        if row & (row - 1) == 0:  # full
+            self.several = <uint32_t *>resized(self.several, max(2 * row, 1), 4 * sizeof(uint32_t))
+        self.several[4 * row] = <uint32_t>count
+        memcpy(self.several + 4 * row + 1, ids, count * sizeof(uint32_t))
+        self.alone[code] = SEVERAL | row
+        self.n_several += 1
+        return 0
+
+    cdef Py_ssize_t next_met(self, Py_ssize_t at, uint8_t *data, Py_ssize_t *cut) noexcept:
+        """Give the next pair from a place on: its place, or -1; its bytes, and where its second character begins."""
+        while <uint64_t>at <= self.met_mask:
+            if self.met[at]:
+                cut[0] = put_character(<uint32_t>(self.met[at] >> 48), data)
+                put_character(<uint32_t>(self.met[at] >> 32) & 0xFFFF, data + cut[0])
+                return at
+            at += 1
+        return -1
+
+    cdef void set_met(self, Py_ssize_t at, uint32_t value) noexcept:
+        """Set the one id of a pair."""
+        if not value & SEVERAL:
+            self.met[at] = self.met[at] >> 32 << 32 | value
+
+    cdef void set_met_two(self, Py_ssize_t at) noexcept:
+        """Say that a pair becomes what its characters become alone."""
+        self.met[at] = self.met[at] >> 32 << 32 | TWO
+
+    # ------------------------------------------------------------ use
+
+    cdef inline uint32_t _boundary(
+        self, const uint8_t *data, Py_ssize_t before, uint32_t left, Py_ssize_t after, uint32_t right
+    ) noexcept nogil:
+        """Return HARD, or what the two characters become if they are a segment.  `data` points at the second one."""
+        cdef uint64_t key = <uint64_t>left << 16 | right, place
+        cdef Py_ssize_t i, j
+        if left >= CODES or right >= CODES or (left < WIDE and right < WIDE):
+            return SOLVE
+        place = spread(key) & self.met_mask
+        while self.met[place]:
+            if self.met[place] >> 32 == key:
+                return <uint32_t>self.met[place]
+            place = (place + 1) & self.met_mask
+        if self.near[data[0]] >> ((data - 1)[0] & 63) & 1:
+            for i in range(1, before + 1):
+                for j in range(1, after + 1):
+                    if i == before and j == after:
+                        continue
+                    key = touching_key(data, i, j)
+                    place = spread(key) & self.touching_mask
+                    while self.touching[place]:
+                        if self.touching[place] == key:
+                            return SOLVE
+                        place = (place + 1) & self.touching_mask
+        return HARD
+
+    cdef inline Py_ssize_t _emit(self, uint32_t code, uint32_t *out) noexcept nogil:
+        cdef uint32_t value = self.alone[code]
+        cdef const uint32_t *row
+        if not value & SEVERAL:
+            out[0] = value
+            return 1
+        row = self.several + 4 * (value & ~SEVERAL)
+        memcpy(out, row + 1, row[0] * sizeof(uint32_t))
+        return row[0]
+
+    cdef Py_ssize_t take(
+        self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Py_ssize_t *used, Py_ssize_t *rest
+    ) noexcept nogil:
+        """Write the ids of a pretoken up to the first segment that has to be merged; return how many.
+
+        `used` is the bytes they stand for, `rest` the length of that segment, 0 at the end.  What is not UTF-8 gives -1.
+        """
+        cdef Py_ssize_t start = 0, end, count = 0, length, behind = 0
+        cdef uint32_t first, last, coming = 0, value, crossing
+        cdef int characters
+        used[0] = rest[0] = 0
+        length = get_character(data, size, &first)
+        if length == 0:
+            return -1
+        while True:
+            last = first
+            end = start + length
+            characters = 1
+            value = SOLVE if first >= CODES else HARD
+            while end < size:
+                behind = get_character(data + end, size - end, &coming)
+                if behind == 0:
+                    return -1
+                crossing = self._boundary(data + end, length, last, behind, coming)
+                if crossing == HARD:
+                    break
+                characters += 1
+                value = crossing if characters == 2 else SOLVE
+                last = coming
+                length = behind
+                end += length
+            if value == SOLVE:
+                used[0] = start
+                rest[0] = end - start
+                return count
+            if value == HARD:
+                count += self._emit(first, out + count)
+            elif value == TWO:
+                count += self._emit(first, out + count)
+                count += self._emit(last, out + count)
+            else:
+                out[count] = value
+                count += 1
+            if end == size:
+                used[0] = size
+                return count
+            start = end
+            first = coming
+            length = behind
