@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from fastbpe.core import BACKEND
 from fastbpe.counts import PretokenCounts
@@ -26,14 +26,13 @@ from fastbpe.errors import (
     VocabularyError,
 )
 from fastbpe.pattern.named import PATTERNS as patterns
+from fastbpe.release import version as _version
 from fastbpe.spec import AddedToken, Split, TokenizerSpec
 from fastbpe.tokenizer import Tokenizer, encoding_for_model, get_encoding, list_encoding_names, load
 from fastbpe.training import count_pretokens, train, train_from_counts, train_from_iterator
 
-try:
-    __version__ = version("fastbpe-cython")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"
+if TYPE_CHECKING:
+    __version__: str
 
 __all__ = [
     "AddedToken",
@@ -69,3 +68,9 @@ __all__ = [
 def backend() -> str:
     """Return "native" or "python": which twin of the core runs (`FASTBPE_BACKEND` decides)."""
     return BACKEND
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        return _version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from secrets import token_hex
 from typing import BinaryIO
 
 
@@ -23,7 +22,7 @@ def whole_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Itera
     if not overwrite and os.path.lexists(path):
         raise FileExistsError(17, "the file exists", path)
     # In the folder of the target, as a rename is atomic only within a file system; a name that nobody foresees.
-    partial = f"{path}.partial-{os.getpid()}-{token_hex(4)}"
+    partial = f"{path}.partial-{os.getpid()}-{os.urandom(4).hex()}"
     try:
         handle = open(partial, "xb")  # noqa: SIM115 (the caller's path belongs in this error alone)
     except OSError as error:

@@ -22,7 +22,7 @@ import sys
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -31,6 +31,7 @@ from operator import add, lt
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from fastbpe.core.packed import PackedVocab
 from fastbpe.errors import LimitError, UnsupportedError, VocabularyError
 
 MAX_FILE = 512 << 20  # bytes of a vocabulary file
@@ -95,7 +96,7 @@ class TokenizerSpec:
     provenance: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        vocab = dict(self.vocab)
+        vocab = self.vocab if isinstance(self.vocab, PackedVocab) else dict(self.vocab)
         fields: dict[str, Any] = {
             "splits": tuple(self.splits),
             "vocab": vocab,
@@ -103,11 +104,12 @@ class TokenizerSpec:
             "added_tokens": tuple(self.added_tokens),
         }
         _check_settings(self, fields["splits"])
-        vocab = _checked_vocab(vocab, len(vocab) + len(fields["added_tokens"]))
+        if not isinstance(vocab, PackedVocab):
+            vocab = _checked_vocab(vocab, len(vocab) + len(fields["added_tokens"]))
+            fields["vocab"] = MappingProxyType(vocab)
         _check_added(fields["added_tokens"], vocab)
         if fields["merges"] is not None:
             _check_merges(fields["merges"], vocab)
-        fields["vocab"] = MappingProxyType(vocab)
         fields["added_tokens"] = tuple(sorted(fields["added_tokens"], key=lambda token: token.id))
         if self.provenance is not None:
             fields["provenance"] = MappingProxyType(_json_copy(self.provenance))
@@ -121,7 +123,8 @@ class TokenizerSpec:
     @cached_property
     def n_vocab(self) -> int:
         """The greatest id plus one; there may be holes below."""
-        return 1 + max([max(self.vocab.values()), *(token.id for token in self.added_tokens)])
+        greatest = int(self.vocab.ids[-1]) if isinstance(self.vocab, PackedVocab) else max(self.vocab.values())
+        return 1 + max([greatest, *(token.id for token in self.added_tokens)])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -275,11 +278,11 @@ def _id_fault(id: object, limit: int, owner: str, key: str) -> VocabularyError |
     return None
 
 
-def _check_added(added: tuple[AddedToken, ...], vocab: dict[bytes, int]) -> None:
+def _check_added(added: tuple[AddedToken, ...], vocab: Mapping[bytes, int]) -> None:
     n_tokens = len(vocab) + len(added)
     if n_tokens > MAX_TOKENS:
         raise LimitError(f"{n_tokens} tokens are more than {MAX_TOKENS}", key="added_tokens")
-    tokens, ids = list(vocab), list(vocab.values())
+    token_of = _token_of(vocab)
     contents: dict[str, int] = {}
     owners: dict[int, AddedToken] = {}
     for index, token in enumerate(added):
@@ -296,16 +299,29 @@ def _check_added(added: tuple[AddedToken, ...], vocab: dict[bytes, int]) -> None
         if token.content in contents:
             raise VocabularyError(f"{_show(token.content)} stands at {contents[token.content]} already", key=key)
         contents[token.content] = index
-        place = bisect_left(ids, token.id)
-        if place < len(ids) and ids[place] == token.id and tokens[place] != content:
-            reason = f"id {token.id} of {_show(token.content)} is that of the token {_show(tokens[place])}"
+        owner = token_of(token.id)
+        if owner is not None and owner != content:
+            reason = f"id {token.id} of {_show(token.content)} is that of the token {_show(owner)}"
             raise VocabularyError(reason, key=key)
         first = owners.setdefault(token.id, token)
         if first is not token and not (first.special and token.special):
             raise VocabularyError(f"id {token.id} is that of {_show(first.content)} already", key=key)
 
 
-def _check_merges(merges: tuple[tuple[bytes, bytes], ...], vocab: dict[bytes, int]) -> None:
+def _token_of(vocab: Mapping[bytes, int]) -> Callable[[int], bytes | None]:
+    """Return what gives the token of an id; `vocab` is in the order of ids."""
+    if isinstance(vocab, PackedVocab):
+        return vocab.token
+    tokens, ids = list(vocab), list(vocab.values())
+
+    def token_of(id: int) -> bytes | None:
+        place = bisect_left(ids, id)
+        return tokens[place] if place < len(ids) and ids[place] == id else None
+
+    return token_of
+
+
+def _check_merges(merges: tuple[tuple[bytes, bytes], ...], vocab: Mapping[bytes, int]) -> None:
     if len(merges) > MAX_MERGES:
         raise LimitError(f"{len(merges)} merges are more than {MAX_MERGES}", key="merges")
     if not merges:
@@ -327,7 +343,7 @@ def _check_merges(merges: tuple[tuple[bytes, bytes], ...], vocab: dict[bytes, in
     raise _merge_fault(merges, vocab)
 
 
-def _merge_fault(merges: tuple[tuple[bytes, bytes], ...], vocab: dict[bytes, int]) -> VocabularyError:
+def _merge_fault(merges: tuple[tuple[bytes, bytes], ...], vocab: Mapping[bytes, int]) -> VocabularyError:
     seen: dict[tuple[bytes, bytes], int] = {}
     for index, merge in enumerate(merges):
         key = f"merges[{index}]"

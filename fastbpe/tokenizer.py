@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Event
 from typing import Any, Literal, NamedTuple
@@ -62,10 +61,10 @@ class Tokenizer:
         splitter = make_splitter(spec.splits, allow_regex)
         merger = core.Merger(spec.vocab, spec.merges, spec.whole)
         self._encoder = core.Encoder(splitter, merger)
-        tokens = {number: token for token, number in spec.vocab.items()}
+        others: dict[int, bytes] = {}
         for added in spec.added_tokens:
-            tokens.setdefault(added.id, added.content.encode())
-        self._decoder = core.Decoder(tokens)
+            others.setdefault(added.id, added.content.encode())
+        self._decoder = core.Decoder(spec.vocab, others)
         self._special = spec.special_tokens
         self._added = {t.content: t.id for t in spec.added_tokens if not t.special}
         self._make_policy = lru_cache(maxsize=_POLICIES)(self._make_policy_uncached)
@@ -447,6 +446,8 @@ class Tokenizer:
         self, texts: list[str], allowed: SpecialTokens, disallowed: SpecialTokens, threads: int, function: str
     ) -> list[NDArray[np.uint32]]:
         """Encode ranges of texts on threads that live for this call alone."""
+        from concurrent.futures import ThreadPoolExecutor  # here, because most processes never need it
+
         stop = Event()
 
         def check() -> None:

@@ -11,7 +11,6 @@ import stat
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, BinaryIO, TypeAlias
 
 from fastbpe import core
@@ -21,6 +20,7 @@ from fastbpe.errors import TrainingError
 from fastbpe.formats import named_splits
 from fastbpe.ids import show
 from fastbpe.pattern.named import PATTERNS
+from fastbpe.release import version
 from fastbpe.spec import MAX_TOKENS, AddedToken, Split, TokenizerSpec
 from fastbpe.streaming import feed
 from fastbpe.tokenizer import Tokenizer, make_splitter
@@ -189,7 +189,7 @@ class _Plan:
 
     def _provenance(self, counts: PretokenCounts) -> dict[str, Any]:
         return {
-            "fastbpe": _version(),
+            "fastbpe": version(),
             "pattern": _pattern_name(self.splits),
             "vocab_size": self.vocab_size,
             "tie_break": self.tie_break,
@@ -350,10 +350,3 @@ def _integer(function: str, name: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{function}: {name} must be an int, got {show(value)}")
     return operator.index(value)
-
-
-def _version() -> str:
-    try:
-        return version("fastbpe-cython")
-    except PackageNotFoundError:  # a source tree that is not installed
-        return "0+unknown"

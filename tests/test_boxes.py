@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fastbpe.core import backend_modules
-from fastbpe.pattern.automaton import compile_split
-from fastbpe.pattern.boxes import Boxes, check, coarse_classes, find_boxes, shipped, windows
+from fastbpe.pattern.automaton import compile_split, compiled
+from fastbpe.pattern.boxes import Boxes, check, coarse_classes, find_boxes, windows
 from fastbpe.pattern.named import PATTERNS
 from tests.hard_text import CHARACTERS, hard_strings
 
@@ -24,6 +24,13 @@ def test_each_named_pattern_has_a_cover_and_it_is_right(name):
     check(tables.boxes, windows(tables.dfa, tables.boxes.coarse))
 
 
+@pytest.mark.parametrize("name", NAMED)
+def test_shipped_tables_are_what_compiling_gives(name):
+    ours, fresh = compile_split(NAMED[name], False), compiled(NAMED[name], False)
+    for table in ("stage1", "stage2", "dfa"):
+        assert np.array_equal(getattr(ours, table), getattr(fresh, table)), table
+
+
 def test_windows_of_cl100k_and_o200k():
     """The counts that an independent implementation of the same analysis found (text begins within the window: not
     counted there)."""
@@ -35,7 +42,7 @@ def test_windows_of_cl100k_and_o200k():
 
 def test_a_wrong_cover_is_refused():
     tables = compile_split(NAMED["gpt2"], False)
-    good = shipped(NAMED["gpt2"])
+    good = tables.boxes
     allowed = windows(tables.dfa, good.coarse)
     for axis in range(5):
         rules = good.rules.copy()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from base64 import b64encode
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastbpe import encodings
 from fastbpe.encodings import build
 from fastbpe.errors import VocabularyError
+from fastbpe.spec import Split, TokenizerSpec
 
 tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is not installed")
 openai_public = pytest.importorskip("tiktoken_ext.openai_public", reason="tiktoken is not installed")
@@ -97,9 +100,30 @@ def test_build_makes_the_same_content(other_folder, capsys, monkeypatch):
     assert build.main([str(other_folder)]) == 0
     size, sha256 = encodings._DATA["r50k_base"]
     assert capsys.readouterr().out.split() == ['"r50k_base":', f"({size},", f'"{sha256}"),']
-    assert encodings._vocab("r50k_base") == dict(spec.vocab)
+    made = encodings._vocab("r50k_base")
+    assert made == dict(spec.vocab) and list(made) == list(spec.vocab)
     (other_folder / "r50k_base.tiktoken").write_bytes(rank_file(spec)[:-1])
     assert build.main([str(other_folder)]) == 1
+
+
+@pytest.mark.parametrize("name", ["r50k_base", "p50k_base", "cl100k_base", "o200k_base"])
+def test_packed_vocabulary_is_a_mapping_and_builds_the_same_engine(core, name):
+    """What the file says of left parts is what merging finds out."""
+    packed = encodings.spec(name).vocab
+    plain = dict(packed)
+    assert len(packed) == len(plain) and packed[b"the"] == plain[b"the"] and b"the" in packed and b"" not in packed
+    assert packed.token(plain[b"the"]) == b"the" and packed.token(10**6) is None
+    assert list(packed.items()) == list(plain.items()) == sorted(plain.items(), key=lambda item: item[1])
+    assert TokenizerSpec(splits=[Split("a")], vocab=plain) == TokenizerSpec(splits=[Split("a")], vocab=packed)
+    one, two = core.Merger(packed, None, True), core.Merger(plain, None, True)
+    rng = random.Random(name)
+    tokens = list(plain)
+    for _ in range(3000):
+        piece = b"".join(rng.choices(tokens, k=rng.randint(1, 6)))
+        cut = piece[rng.randrange(len(piece)) :]
+        assert one.merge(cut) == two.merge(cut), cut
+    ids = np.array(rng.choices(list(plain.values()), k=5000), dtype=np.uint32)
+    assert core.Decoder(packed, {}).decode(ids) == core.Decoder(plain, {}).decode(ids)
 
 
 def test_data_stays_small():

@@ -13,8 +13,9 @@ from fastbpe.errors import TokenIdError
 class Decoder:
     """Joins the bytes of tokens.  Immutable; safe in threads."""
 
-    def __init__(self, tokens: Mapping[int, bytes]) -> None:
-        self._tokens = dict(tokens)
+    def __init__(self, vocab: Mapping[bytes, int], others: Mapping[int, bytes]) -> None:
+        """Take tokens and their ids, and the bytes of ids that the vocabulary lacks."""
+        self._tokens = {**others, **{number: token for token, number in vocab.items()}}
 
     def decode(self, ids: NDArray[np.uint32]) -> bytes:
         """Return the bytes of `ids`, uint32 [n].

@@ -21,10 +21,25 @@ from fastbpe.core.characters_native cimport Characters, length_of, put_character
 from fastbpe.core.heap cimport Heap, heap_build, heap_pop, heap_push
 from fastbpe.core.memory cimport resized, zeroed
 
+from fastbpe.core.packed import PackedVocab
+
 from os import urandom as _urandom
 
 cdef extern from "hash.h" nogil:
     uint64_t hash_of_bytes(const uint8_t *data, size_t size, uint64_t seed, uint64_t secret)
+
+cdef extern from *:
+    """
+    #if defined(__GNUC__) || defined(__clang__)
+    #define fastbpe_load_ready(flag) __atomic_load_n(flag, __ATOMIC_ACQUIRE)
+    #define fastbpe_store_ready(flag) __atomic_store_n(flag, 1, __ATOMIC_RELEASE)
+    #else
+    #define fastbpe_load_ready(flag) (*(volatile int *)(flag))
+    #define fastbpe_store_ready(flag) (*(volatile int *)(flag) = 1)
+    #endif
+    """
+    int load_ready "fastbpe_load_ready"(const int *flag) nogil
+    void store_ready "fastbpe_store_ready"(int *flag)
 
 cdef extern from "pages.h" nogil:
     void *pages_alloc(size_t size)
@@ -72,6 +87,15 @@ cdef uint64_t table_size(uint64_t count) noexcept nogil:
 cdef class Merger:
     def __cinit__(self, vocab, merges, bint whole):
         self.whole = whole
+        self.characters = Characters()
+        if merges is None and isinstance(vocab, PackedVocab):
+            self._load_packed(vocab)
+        else:
+            self._load(vocab, merges)
+        self._index_pairs()
+        self._flag()
+
+    cdef _load(self, vocab, merges):
         tokens = [bytes((value,)) for value in range(256)]
         for token in tokens:
             if token not in vocab:
@@ -82,27 +106,28 @@ cdef class Merger:
         ranks = self._realize(merges)
         if merges is not None:
             self._order_by_rank(ranks)
-        self._index_pairs()
-        self._flag()
-        self._grow_trie()
-        self._index_characters()
+
+    cdef void _drop_trie(self) noexcept:
+        free(self.prefix)
+        pages_free(self.steps, (self.step_mask + 1) * sizeof(uint64_t))
+        free(self.node_symbol)
+        free(self.root)
+        free(self.root_symbol)
+        self.prefix = self.node_symbol = self.root = self.root_symbol = NULL
+        self.steps = NULL
 
     def __dealloc__(self):
+        self._drop_trie()
         free(self.blob)
         free(self.offset)
         free(self.id_of)
         free(self.left)
         free(self.right)
-        free(self.prefix)
         free(self.flagged)
         free(self.slots)
         pages_free(self.pairs, (self.pair_mask + 1) * sizeof(uint64_t))
         free(self.filter)
         free(self.byte_pair)
-        pages_free(self.steps, (self.step_mask + 1) * sizeof(uint64_t))
-        free(self.node_symbol)
-        free(self.root)
-        free(self.root_symbol)
         free(self.listed)
         free(self.listed_rank)
         free(self.listed_product)
@@ -111,35 +136,80 @@ cdef class Merger:
 
     cdef int _store(self, tokens, ids) except -1:
         """Number the tokens in the given order, and index them by their bytes."""
-        cdef uint64_t total = sum(map(len, tokens)), n_slots = table_size(len(tokens)), at, hashed
-        cdef uint32_t symbol, place = 0, size
-        if len(tokens) > MAX_SYMBOLS or total >= MAX_BYTES:
+        cdef uint32_t symbol
+        self._make_room(len(tokens), sum(map(len, tokens)))
+        for symbol in range(<uint32_t>len(tokens)):
+            token = <bytes?>tokens[symbol]
+            self._put(<const uint8_t *>PyBytes_AS_STRING(token), <uint32_t>PyBytes_GET_SIZE(token), ids[symbol])
+        return 0
+
+    cdef int _load_packed(self, vocab) except -1:
+        """The same from arrays, with the realized pairs: the file says where each token parts."""
+        cdef const uint32_t[::1] ids = vocab.ids
+        cdef const uint32_t[::1] offsets = vocab.offsets
+        cdef const uint8_t[::1] lefts = vocab.lefts
+        cdef const uint8_t *blob = <const uint8_t *>PyBytes_AS_STRING(<bytes?>vocab.blob)
+        cdef Py_ssize_t at, n_tokens = ids.shape[0]
+        cdef Py_ssize_t of_byte[256]
+        cdef uint32_t symbol, size, cut
+        cdef const uint8_t *data
+        if offsets.shape[0] != n_tokens + 1 or lefts.shape[0] != n_tokens or offsets[n_tokens] != len(vocab.blob):
+            raise ValueError("vocab must have as many lengths and left parts as ids")
+        memset(of_byte, 0xFF, sizeof(of_byte))
+        for at in range(n_tokens):
+            if offsets[at + 1] - offsets[at] == 1:
+                of_byte[blob[offsets[at]]] = at
+        self._make_room(n_tokens, offsets[n_tokens])
+        for at in range(256):
+            if of_byte[at] < 0:
+                raise ValueError(f"vocab must have a token for each byte, {bytes((at,))!r} has none")
+            self._put(blob + offsets[of_byte[at]], 1, ids[of_byte[at]])
+        for at in range(n_tokens):
+            if offsets[at + 1] - offsets[at] > 1:
+                self.left[self.n_symbols] = lefts[at]
+                self._put(blob + offsets[at], offsets[at + 1] - offsets[at], ids[at])
+        for symbol in range(256, self.n_symbols):
+            cut = self.left[symbol]
+            size = self.offset[symbol + 1] - self.offset[symbol]
+            data = self.blob + self.offset[symbol]
+            self.left[symbol] = NONE
+            if 0 < cut < size:
+                self.left[symbol] = self.find(data, cut)
+                self.right[symbol] = self.find(data + cut, size - cut)
+                if self.left[symbol] == NONE or self.right[symbol] == NONE:
+                    raise ValueError("vocab must have the parts of each token")
+        return 0
+
+    cdef int _make_room(self, Py_ssize_t n_symbols, Py_ssize_t total) except -1:
+        cdef uint64_t n_slots = table_size(n_symbols)
+        if n_symbols > MAX_SYMBOLS or total >= MAX_BYTES:
             raise ValueError(f"vocab must have at most {MAX_SYMBOLS} tokens and {MAX_BYTES} bytes")
-        self.n_symbols = <uint32_t>len(tokens)
+        self.n_symbols = 0
         self.blob = <uint8_t *>resized(self.blob, total, 1)
-        self.offset = <uint32_t *>resized(self.offset, self.n_symbols + 1, sizeof(uint32_t))
-        self.id_of = <uint32_t *>resized(self.id_of, self.n_symbols, sizeof(uint32_t))
-        self.left = <uint32_t *>resized(self.left, self.n_symbols, sizeof(uint32_t))
-        self.right = <uint32_t *>resized(self.right, self.n_symbols, sizeof(uint32_t))
+        self.offset = <uint32_t *>resized(self.offset, n_symbols + 1, sizeof(uint32_t))
+        self.offset[0] = 0
+        self.id_of = <uint32_t *>resized(self.id_of, n_symbols, sizeof(uint32_t))
+        self.left = <uint32_t *>resized(self.left, n_symbols, sizeof(uint32_t))
+        self.right = <uint32_t *>resized(self.right, n_symbols, sizeof(uint32_t))
+        memset(self.left, 0xFF, n_symbols * sizeof(uint32_t))
+        memset(self.right, 0xFF, n_symbols * sizeof(uint32_t))
         free(self.slots)
         self.slots = NULL
         self.slots = <uint64_t *>zeroed(n_slots, sizeof(uint64_t))
         self.slot_mask = n_slots - 1
-        for symbol in range(self.n_symbols):
-            token = <bytes?>tokens[symbol]
-            size = <uint32_t>PyBytes_GET_SIZE(token)
-            memcpy(self.blob + place, PyBytes_AS_STRING(token), size)
-            self.offset[symbol] = place
-            self.id_of[symbol] = ids[symbol]
-            self.left[symbol] = self.right[symbol] = NONE
-            hashed = hash_bytes(self.blob + place, size)
-            at = hashed & self.slot_mask
-            while self.slots[at]:
-                at = (at + 1) & self.slot_mask
-            self.slots[at] = hashed >> 32 << 32 | (symbol + 1)
-            place += size
-        self.offset[self.n_symbols] = place
         return 0
+
+    cdef void _put(self, const uint8_t *data, uint32_t size, uint32_t number) noexcept:
+        """Append a symbol; there is room for it."""
+        cdef uint32_t symbol = self.n_symbols, place = self.offset[symbol]
+        cdef uint64_t hashed = hash_bytes(data, size), at = hashed & self.slot_mask
+        memcpy(self.blob + place, data, size)
+        self.id_of[symbol] = number
+        while self.slots[at]:
+            at = (at + 1) & self.slot_mask
+        self.slots[at] = hashed >> 32 << 32 | (symbol + 1)
+        self.offset[symbol + 1] = place + size
+        self.n_symbols += 1
 
     cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         """Return the symbol with these bytes, or NONE."""
@@ -256,9 +326,11 @@ cdef class Merger:
             while self.pairs[at] != EMPTY:
                 at = (at + 1) & self.pair_mask
             self.pairs[at] = key << 21 | symbol
-        for left in range(256):
-            for right in range(256):
-                self.byte_pair[left << 8 | right] = self.join(left, right)
+        memset(self.byte_pair, 0xFF, 65536 * sizeof(uint32_t))
+        for symbol in range(256, self.n_symbols):
+            left, right = self.left[symbol], self.right[symbol]
+            if left < 256 and right < 256:
+                self.byte_pair[left << 8 | right] = symbol
         self.lockstep_pairs.pairs = self.pairs
         self.lockstep_pairs.mask = self.pair_mask
         self.lockstep_pairs.seed = SEED
@@ -295,6 +367,7 @@ cdef class Merger:
         for symbol in range(self.n_symbols):
             if symbol < 256 or self.left[symbol] != NONE:
                 total += self.offset[symbol + 1] - self.offset[symbol]
+        self._drop_trie()  # of a time when memory ran out
         self.prefix = <uint32_t *>resized(NULL, self.n_symbols, sizeof(uint32_t))
         self.root = <uint32_t *>zeroed(65536, sizeof(uint32_t))
         self.root_symbol = <uint32_t *>zeroed(65536, sizeof(uint32_t))
@@ -394,7 +467,6 @@ cdef class Merger:
         cdef uint32_t out[8]
         cdef uint32_t apart[8]
         cdef Py_ssize_t size, count, cut, at, place = 0
-        self.characters = Characters()
         for symbol in range(256, self.n_symbols):
             if self.left[symbol] != NONE:
                 self.characters.note(
@@ -646,6 +718,8 @@ cdef class Merger:
         else:
             dead = <uint8_t *>zeroed(size // 8 + 1, 1)
         try:
+            if not load_ready(&self.trie_ready):
+                self._prepare_trie()
             symbol = self._longest(data, size, &steps)
             while True:
                 steps += 1
@@ -686,6 +760,21 @@ cdef class Merger:
             if dead != small:
                 free(dead)
 
+    # Tables for long pretokens are built when the first one comes.  The GIL is held throughout and no Python object is
+    # made, so no two threads build at once.
+
+    cdef int _prepare_trie(self) except -1 with gil:
+        if not self.trie_ready:
+            self._grow_trie()
+            store_ready(&self.trie_ready)
+        return 0
+
+    cdef int _prepare_characters(self) except -1 with gil:
+        if not self.characters_ready:
+            self._index_characters()
+            store_ready(&self.characters_ready)
+        return 0
+
     # ------------------------------------------------------------ the ways in
 
     cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
@@ -700,6 +789,8 @@ cdef class Merger:
         """
         cdef Py_ssize_t count = 0, found, used, rest, position = 0
         if self._is_wide(data, size):
+            if not load_ready(&self.characters_ready):
+                self._prepare_characters()
             while True:
                 found = self.characters.take(data + position, size - position, out + count, &used, &rest)
                 if found < 0:

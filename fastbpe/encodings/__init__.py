@@ -1,7 +1,10 @@
 """The bundled vocabularies of OpenAI's tiktoken and the names they go by; see LICENSES.md.
 
-Each data file is a zlib stream of `pack_vocab`; `python -m fastbpe.encodings.build DIR` makes them from the published
-.tiktoken files.
+`python -m fastbpe.encodings.build DIR` makes the data files from the published .tiktoken files.  Each is a zlib stream
+of little-endian arrays, so that loading makes no object for a token:
+
+    u32 number of tokens | u32 number of runs of ids | u32 pairs: first id and length of each run
+    | u8 length of each token, in the order of ids | u8 length of its left part (PackedVocab.lefts) | all tokens, joined
 """
 
 from __future__ import annotations
@@ -14,9 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
+
+from fastbpe.core.packed import PackedVocab
 from fastbpe.errors import VocabularyError
 from fastbpe.pattern.named import CL100K, O200K, R50K
-from fastbpe.spec import AddedToken, Split, TokenizerSpec, unpack_vocab
+from fastbpe.spec import AddedToken, Split, TokenizerSpec
 
 # sha256 of the published files, as tiktoken 0.14 checks them.
 SOURCES: Mapping[str, str] = MappingProxyType(
@@ -30,10 +36,10 @@ SOURCES: Mapping[str, str] = MappingProxyType(
 
 # Data file: bytes and sha256 once decompressed (the compressed bytes depend on the zlib that made them).
 _DATA = {
-    "r50k_base": (722870, "02a0956093f7dd5d8ef44da8136b65e48e16c61f79cf77d215f5404cf7d5ecdf"),
-    "p50k_base": (723386, "1889ac9b2aea9104028aca12f093a7092d2b1634febbaeeb89e1541afc721eb6"),
-    "cl100k_base": (1445886, "b74509c8958ae2e4d17f75d216c5408fa5099d9b6432b14e06f9d78bb285cbe8"),
-    "o200k_base": (2997662, "90c4338b8c78e50e493fdca576ae0ace4f902f32d9eea075c72a4c138b35c684"),
+    "r50k_base": (421342, "a9256dbef3aaed5d0383d080cacc92b1f5c060c3f0bed067463263fd6eb6237f"),
+    "p50k_base": (421722, "ca9987e1dabc1a551a9867a5a6760f0f4524ba652a5399bc66877bcb3e854838"),
+    "cl100k_base": (844358, "b9c2cd96f18b05f6c3d5505996b601679c8a3bf4c40019d33899edc0ac5c7955"),
+    "o200k_base": (1797682, "2e910909cb8d588e5f70d28ffac0ff3db4ddca5b90b1f9e33e1e646848c07423"),
 }
 
 _ENDOFTEXT = "<|endoftext|>"
@@ -172,7 +178,7 @@ def spec(name: str) -> TokenizerSpec:
 
 
 @cache
-def _vocab(data: str) -> dict[bytes, int]:
+def _vocab(data: str) -> PackedVocab:
     path = Path(__file__).with_name(f"{data}.bin")
     size, sha256 = _DATA[data]
     try:
@@ -181,7 +187,14 @@ def _vocab(data: str) -> dict[bytes, int]:
         raise VocabularyError(f"damaged, install fastbpe again: {error}", path=str(path)) from None
     if len(unpacked) != size or hashlib.sha256(unpacked).hexdigest() != sha256:
         raise VocabularyError("not the content that was published, install fastbpe again", path=str(path))
-    return unpack_vocab(unpacked)
+    n_tokens, n_runs = np.frombuffer(unpacked, "<u4", 2).tolist()
+    runs = np.frombuffer(unpacked, "<u4", 2 * n_runs, 8).reshape(-1, 2).tolist()
+    place = 8 + 8 * n_runs
+    offsets = np.zeros(n_tokens + 1, dtype=np.uint32)
+    np.cumsum(np.frombuffer(unpacked, np.uint8, n_tokens, place), out=offsets[1:])
+    lefts = np.frombuffer(unpacked, np.uint8, n_tokens, place + n_tokens)
+    ids = np.concatenate([np.arange(first, first + length, dtype=np.uint32) for first, length in runs])
+    return PackedVocab(ids, offsets, unpacked[place + 2 * n_tokens :], lefts)
 
 
 def name_for_model(model: str) -> str:

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbpe.errors import PatternError
-from fastbpe.pattern.boxes import Boxes, shipped
+from fastbpe.pattern.boxes import Boxes
 from fastbpe.pattern.lookahead import check_linear
 from fastbpe.pattern.parse import Alt, Chars, End, Node, NotAhead, OutsideSubset, Repeat, Seq, parse
 from fastbpe.pattern.possessive import check_possessive
+from fastbpe.pattern.shipped import shipped
 from fastbpe.pattern.unicode import MAX_CODE, CharSet
 
 MAY_END = 0x8000  # flag of a cell: the pretoken may end before this character
@@ -62,12 +63,18 @@ class SplitTables:
 
 @lru_cache(maxsize=64)
 def compile_split(pattern: str, gaps: bool) -> SplitTables:
-    """Compile a split pattern.
+    """Return the tables of a split pattern; those of the named patterns are shipped.
 
     Raises:
         OutsideSubset: the pattern may be valid but has no equal automaton here.
         PatternError: the pattern is refused whatever runs it, for example because it matches the empty text.
     """
+    packed = shipped(pattern)
+    return compiled(pattern, gaps) if packed is None else SplitTables(pattern, gaps, *packed)
+
+
+def compiled(pattern: str, gaps: bool, boxes: Boxes | None = None) -> SplitTables:
+    """Compile a pattern; otherwise as compile_split()."""
     node = parse(pattern)
     check_possessive(node)
     sets: dict[CharSet, int] = {}
@@ -85,7 +92,7 @@ def compile_split(pattern: str, gaps: bool) -> SplitTables:
     stage1, stage2 = _two_stage(class_of)
     for array in (stage1, stage2, dfa):
         array.setflags(write=False)
-    return SplitTables(pattern, gaps, stage1, stage2, dfa, shipped(pattern))
+    return SplitTables(pattern, gaps, stage1, stage2, dfa, boxes)
 
 
 # ---------------------------------------------------------------- character classes

@@ -18,9 +18,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbpe.pattern import box_tables
 from fastbpe.pattern.guesses import BEGIN, Configuration, ends_right, guess, unmatched
-from fastbpe.pattern.named import PATTERNS
 from fastbpe.pattern.unicode import named
 
 AXES = 5  # the classes of the characters at -3, -2, -1, 0 and +1; a boundary is before 0
@@ -215,15 +213,3 @@ def _grow(barred: NDArray[np.bool_], cell: NDArray[np.intp], chance: random.Rand
         free = [sides[other] if other != axis else np.ones(barred.shape[axis], dtype=bool) for other in range(AXES)]
         sides[axis] = ~barred[np.ix_(*free)].any(axis=across)
     return sides
-
-
-# ---------------------------------------------------------------- the covers that are shipped
-
-
-def shipped(pattern: str) -> Boxes | None:
-    """Return the cover of a named pattern: the search takes seconds, so its result is checked in (box_tables.py)."""
-    for name, packed in box_tables.COVERS.items():
-        if PATTERNS[name] == pattern:
-            coarse, rules, unsure = (np.frombuffer(bytes.fromhex(item), dtype=np.uint8) for item in packed)
-            return Boxes(coarse, rules.reshape(-1, AXES, MAX_CLASSES), unsure)
-    return None

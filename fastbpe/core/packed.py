@@ -1,0 +1,62 @@
+"""A vocabulary as it lies in a file: arrays that the native twins read as they are, a dict only for who asks."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class PackedVocab(Mapping[bytes, int]):
+    """Tokens and their ids in the order of ids; made from data that was checked.
+
+    Attributes:
+        ids: uint32 [n], increasing.
+        offsets: uint32 [n + 1]; token i is `blob[offsets[i]:offsets[i + 1]]`.
+        blob: all tokens, joined.
+        lefts: uint8 [n]; the length of the left part of the pair that makes a token, 0 where none does.
+    """
+
+    __slots__ = ("_dict", "blob", "ids", "lefts", "offsets")
+
+    def __init__(
+        self, ids: NDArray[np.uint32], offsets: NDArray[np.uint32], blob: bytes, lefts: NDArray[np.uint8]
+    ) -> None:
+        self.ids, self.offsets, self.blob, self.lefts = ids, offsets, blob, lefts
+        self._dict: dict[bytes, int] | None = None
+
+    def token(self, id: int) -> bytes | None:
+        """Return the token of an id, or None."""
+        at = int(np.searchsorted(self.ids, id))
+        if at == len(self.ids) or self.ids[at] != id:
+            return None
+        return self.blob[self.offsets[at] : self.offsets[at + 1]]
+
+    def _table(self) -> dict[bytes, int]:
+        if self._dict is None:
+            ends = self.offsets.tolist()
+            tokens = (self.blob[start:end] for start, end in zip(ends, ends[1:]))
+            self._dict = dict(zip(tokens, self.ids.tolist()))
+        return self._dict
+
+    def __getitem__(self, token: bytes) -> int:
+        return self._table()[token]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._table())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, token: object) -> bool:
+        return token in self._table()
+
+    def keys(self) -> KeysView[bytes]:
+        return self._table().keys()
+
+    def values(self) -> ValuesView[int]:
+        return self._table().values()
+
+    def items(self) -> ItemsView[bytes, int]:
+        return self._table().items()
