@@ -16,6 +16,7 @@ import numpy as np
 cdef enum:
     CODE_BLOCKS = 17408  # 0x110000 / 64
     SLICE = 1 << 20      # bytes that the automaton reads at most without a look at signals
+    ROOM = 64            # bytes behind the text that may be read
     BEHIND = 16          # bytes that a stream keeps of what it gave out: the characters before a window
 
     START = 256          # the state 1
@@ -413,8 +414,8 @@ cdef class SplitStream:
     cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1:
         cdef Py_ssize_t capacity
         cdef uint8_t *grown
-        if self.size + size > self.capacity:
-            capacity = max(self.size + size + 64, self.capacity + self.capacity // 2)
+        if self.size + size + ROOM > self.capacity:
+            capacity = max(self.size + size + ROOM, self.capacity + self.capacity // 2)
             grown = <uint8_t *>realloc(self.data, capacity)
             if not grown:
                 raise MemoryError
