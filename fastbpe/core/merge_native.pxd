@@ -84,6 +84,7 @@ cdef class Merger:
     cdef int _flag(self) except -1
     cdef int _grow_trie(self) except -1
     cdef void _drop_trie(self) noexcept
+    cdef uint32_t _step_or_grow(self, uint32_t node, uint8_t byte, uint32_t *parent) except 0
     cdef int _widen_trie(self) except -1
     cdef void _index_roots(self) noexcept
     cdef int _index_characters(self) except -1

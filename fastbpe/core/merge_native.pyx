@@ -360,87 +360,97 @@ cdef class Merger:
         return 0
 
     cdef int _grow_trie(self) except -1:
-        """Build the trie of reachable symbols, and the longest proper prefix of each."""
-        cdef uint64_t total = 0, at, key
-        cdef uint32_t symbol, node, child, place, best
-        cdef uint8_t byte
+        """Build the trie of reachable symbols, and the longest proper prefix of each.
+
+        The left part of a symbol is a prefix of it, so the walk begins at the node of that part.
+        """
+        cdef uint64_t total = 0
+        cdef uint32_t symbol, node, place
+        cdef uint32_t *node_of = NULL  # 0: not in the trie yet
+        cdef uint32_t *parent = NULL
+        self._drop_trie()  # of a time when memory ran out
         for symbol in range(self.n_symbols):
             if symbol < 256 or self.left[symbol] != NONE:
                 total += self.offset[symbol + 1] - self.offset[symbol]
-        self._drop_trie()  # of a time when memory ran out
         self.prefix = <uint32_t *>resized(NULL, self.n_symbols, sizeof(uint32_t))
         self.root = <uint32_t *>zeroed(65536, sizeof(uint32_t))
         self.root_symbol = <uint32_t *>zeroed(65536, sizeof(uint32_t))
         self.step_mask = table_size(total // 2) - 1  # grows with what is shared; made larger when half full
         self.steps = <uint64_t *>pages_alloc((self.step_mask + 1) * sizeof(uint64_t))
         if not self.steps:
-            self.step_mask = 0
             raise MemoryError
         self.node_symbol = <uint32_t *>resized(NULL, total + 1, sizeof(uint32_t))
         self.n_nodes = 1
         self.node_symbol[0] = NONE
-        for symbol in range(self.n_symbols):
-            if symbol >= 256 and self.left[symbol] == NONE:
-                continue
-            node = 0
-            for place in range(self.offset[symbol], self.offset[symbol + 1]):
-                byte = self.blob[place]
-                child = self._step(node, byte)
-                if not child:
-                    if 2 * <uint64_t>self.n_nodes > self.step_mask:
-                        self._widen_trie()
-                    child = self.n_nodes
-                    self.n_nodes += 1
-                    self.node_symbol[child] = NONE
-                    key = <uint64_t>node << 8 | byte
-                    at = hash_number(key) & self.step_mask
-                    while self.steps[at]:
-                        at = (at + 1) & self.step_mask
-                    self.steps[at] = key << 28 | child
-                node = child
-            self.node_symbol[node] = symbol
+        try:
+            node_of = <uint32_t *>zeroed(self.n_symbols, sizeof(uint32_t))
+            parent = <uint32_t *>zeroed(total + 1, sizeof(uint32_t))
+            for symbol in range(self.n_symbols):
+                if symbol >= 256 and self.left[symbol] == NONE:
+                    continue
+                node = 0
+                place = self.offset[symbol]
+                if symbol >= 256 and node_of[self.left[symbol]]:
+                    node = node_of[self.left[symbol]]
+                    place += self.offset[self.left[symbol] + 1] - self.offset[self.left[symbol]]
+                while place < self.offset[symbol + 1]:
+                    node = self._step_or_grow(node, self.blob[place], parent)
+                    place += 1
+                self.node_symbol[node] = symbol
+                node_of[symbol] = node
+            for symbol in range(self.n_symbols):
+                node = parent[node_of[symbol]]
+                while node and self.node_symbol[node] == NONE:
+                    node = parent[node]
+                self.prefix[symbol] = self.node_symbol[node] if node_of[symbol] else NONE
+        finally:
+            free(node_of)
+            free(parent)
         self.node_symbol = <uint32_t *>resized(self.node_symbol, self.n_nodes, sizeof(uint32_t))
-        for symbol in range(self.n_symbols):
-            self.prefix[symbol] = best = NONE
-            if symbol >= 256 and self.left[symbol] == NONE:
-                continue
-            node = 0
-            for place in range(self.offset[symbol], self.offset[symbol + 1] - 1):
-                node = self._step(node, self.blob[place])
-                if self.node_symbol[node] != NONE:
-                    best = self.node_symbol[node]
-            self.prefix[symbol] = best
         self._index_roots()
         return 0
+
+    cdef inline uint32_t _step_or_grow(self, uint32_t node, uint8_t byte, uint32_t *parent) except 0:
+        """Return the child of a node, a new one if it has none."""
+        cdef uint64_t key = <uint64_t>node << 8 | byte, at
+        cdef uint32_t child = self._step(node, byte)
+        if child:
+            return child
+        if 2 * <uint64_t>self.n_nodes > self.step_mask:
+            self._widen_trie()
+        child = self.n_nodes
+        self.n_nodes += 1
+        self.node_symbol[child] = NONE
+        parent[child] = node
+        at = hash_number(key) & self.step_mask
+        while self.steps[at]:
+            at = (at + 1) & self.step_mask
+        self.steps[at] = key << 28 | child
+        return child
 
     cdef void _index_roots(self) noexcept:
         """Note the node after each first character of the vocabulary of up to three bytes, and the longest symbol in it.
 
         Indexed by code point; a first character of three bytes then takes one look-up instead of three.
         """
-        cdef uint32_t code, node, best
-        cdef uint8_t data[3]
-        cdef int size, at
+        cdef uint32_t code, node, best, first = 0, first_best = 0
+        cdef uint8_t data[4]
+        cdef Py_ssize_t size
         for code in range(256):
             self.first[code] = self._step(0, <uint8_t>code)
         for code in range(0x80, 65536):
-            if code < 0x800:
-                size = 2
-                data[0] = <uint8_t>(0xC0 | code >> 6)
-                data[1] = <uint8_t>(0x80 | (code & 63))
-            else:
-                size = 3
-                data[0] = <uint8_t>(0xE0 | code >> 12)
-                data[1] = <uint8_t>(0x80 | (code >> 6 & 63))
-                data[2] = <uint8_t>(0x80 | (code & 63))
-            node = 0
-            best = data[0]
-            for at in range(size):
-                node = self._step(node, data[at])
-                if not node:
-                    break
-                if self.node_symbol[node] != NONE:
-                    best = self.node_symbol[node]
+            size = put_character(code, data)
+            if code & 63 == 0:  # all but the last byte are those of the next 63 as well
+                first = self.first[data[0]]
+                first_best = data[0]
+                if size == 3 and first:
+                    first = self._step(first, data[1])
+                    if first and self.node_symbol[first] != NONE:
+                        first_best = self.node_symbol[first]
+            node = self._step(first, data[size - 1]) if first else 0
+            best = first_best
+            if node and self.node_symbol[node] != NONE:
+                best = self.node_symbol[node]
             self.root[code] = node
             self.root_symbol[code] = best
 
