@@ -10,7 +10,7 @@ BUILT := .venv/.built-$(MODE)
 NATIVE := $(wildcard fastbpe/core/*.pyx fastbpe/core/*.pxd fastbpe/core/include/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench exact stream-proof train-proof limits clean
+.PHONY: help demo test lint bench exact stream-proof train-proof limits sanitize clean
 
 help:
 	@echo 'make demo           train, encode, stream and decode a novel; compare, and print a table'
@@ -21,6 +21,7 @@ help:
 	@echo 'make stream-proof   streaming gives the same ids, in bounded memory'
 	@echo 'make train-proof    training against a quadratic reference and the other trainers'
 	@echo 'make limits         time and memory grow in proportion on hostile texts'
+	@echo 'make sanitize       the native modules under AddressSanitizer and UBSan (gcc, Linux)'
 	@echo 'make clean          remove what was built'
 
 .venv/.tools: pyproject.toml
@@ -71,6 +72,12 @@ train-proof: $(BUILT)
 
 limits: $(BUILT)
 	$(BIN)/python -m tests.limits
+
+# The interpreter is not built with the sanitizer, so its library comes first; what Python keeps to its end is no leak.
+sanitize:
+	FASTBPE_BUILD=asan $(MAKE) .venv/.built-asan
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 $(BIN)/python -m tests.sanitize
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

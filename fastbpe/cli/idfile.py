@@ -77,12 +77,12 @@ def read_ids(path: str, dtype: np.dtype[Any]) -> Iterator[Ids]:
 
 def _npy_header(file: BinaryIO, path: str) -> tuple[np.dtype[Any], int]:
     try:
-        version = np.lib.format.read_magic(file)
+        version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call, unused-ignore]
     except ValueError as error:
         raise ValueError(f"{path}: no npy file: {error}") from None
     if version != (1, 0):
         raise ValueError(f"{path}: npy version {version} is not one of ids (1, 0)")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call, unused-ignore]
     if len(shape) != 1 or dtype.kind not in "ui":
         raise ValueError(f"{path}: ids must be one row of integers, got {len(shape)} dimensions of {dtype}")
     return dtype, shape[0]

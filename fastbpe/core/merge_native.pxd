@@ -66,8 +66,6 @@ cdef class Merger:
     cdef uint64_t listed_mask
     cdef uint32_t *listed_product
     cdef Characters characters
-    cdef int characters_ready  # the tables for long pretokens are built when they are first needed
-    cdef int trie_ready
     cdef bint whole
     cdef LockstepPairs lockstep_pairs
     cdef LockstepRun *lockstep_run
@@ -83,13 +81,10 @@ cdef class Merger:
     cdef int _index_pairs(self) except -1
     cdef int _flag(self) except -1
     cdef int _grow_trie(self) except -1
-    cdef void _drop_trie(self) noexcept
     cdef uint32_t _step_or_grow(self, uint32_t node, uint8_t byte, uint32_t *parent) except 0
     cdef int _widen_trie(self) except -1
     cdef void _index_roots(self) noexcept
     cdef int _index_characters(self) except -1
-    cdef int _prepare_trie(self) except -1 with gil
-    cdef int _prepare_characters(self) except -1 with gil
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil
     cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil

@@ -28,19 +28,6 @@ from os import urandom as _urandom
 cdef extern from "hash.h" nogil:
     uint64_t hash_of_bytes(const uint8_t *data, size_t size, uint64_t seed, uint64_t secret)
 
-cdef extern from *:
-    """
-    #if defined(__GNUC__) || defined(__clang__)
-    #define fastbpe_load_ready(flag) __atomic_load_n(flag, __ATOMIC_ACQUIRE)
-    #define fastbpe_store_ready(flag) __atomic_store_n(flag, 1, __ATOMIC_RELEASE)
-    #else
-    #define fastbpe_load_ready(flag) (*(volatile int *)(flag))
-    #define fastbpe_store_ready(flag) (*(volatile int *)(flag) = 1)
-    #endif
-    """
-    int load_ready "fastbpe_load_ready"(const int *flag) nogil
-    void store_ready "fastbpe_store_ready"(int *flag)
-
 cdef extern from "pages.h" nogil:
     void *pages_alloc(size_t size)
     void pages_free(void *memory, size_t size)
@@ -94,6 +81,8 @@ cdef class Merger:
             self._load(vocab, merges)
         self._index_pairs()
         self._flag()
+        self._grow_trie()
+        self._index_characters()
 
     cdef _load(self, vocab, merges):
         tokens = [bytes((value,)) for value in range(256)]
@@ -107,17 +96,12 @@ cdef class Merger:
         if merges is not None:
             self._order_by_rank(ranks)
 
-    cdef void _drop_trie(self) noexcept:
+    def __dealloc__(self):
         free(self.prefix)
         pages_free(self.steps, (self.step_mask + 1) * sizeof(uint64_t))
         free(self.node_symbol)
         free(self.root)
         free(self.root_symbol)
-        self.prefix = self.node_symbol = self.root = self.root_symbol = NULL
-        self.steps = NULL
-
-    def __dealloc__(self):
-        self._drop_trie()
         free(self.blob)
         free(self.offset)
         free(self.id_of)
@@ -368,16 +352,16 @@ cdef class Merger:
         cdef uint32_t symbol, node, place
         cdef uint32_t *node_of = NULL  # 0: not in the trie yet
         cdef uint32_t *parent = NULL
-        self._drop_trie()  # of a time when memory ran out
         for symbol in range(self.n_symbols):
             if symbol < 256 or self.left[symbol] != NONE:
                 total += self.offset[symbol + 1] - self.offset[symbol]
         self.prefix = <uint32_t *>resized(NULL, self.n_symbols, sizeof(uint32_t))
         self.root = <uint32_t *>zeroed(65536, sizeof(uint32_t))
         self.root_symbol = <uint32_t *>zeroed(65536, sizeof(uint32_t))
-        self.step_mask = table_size(total // 2) - 1  # grows with what is shared; made larger when half full
+        self.step_mask = table_size(total // 4) - 1  # grows with what is shared; made larger when half full
         self.steps = <uint64_t *>pages_alloc((self.step_mask + 1) * sizeof(uint64_t))
         if not self.steps:
+            self.step_mask = 0
             raise MemoryError
         self.node_symbol = <uint32_t *>resized(NULL, total + 1, sizeof(uint32_t))
         self.n_nodes = 1
@@ -728,8 +712,6 @@ cdef class Merger:
         else:
             dead = <uint8_t *>zeroed(size // 8 + 1, 1)
         try:
-            if not load_ready(&self.trie_ready):
-                self._prepare_trie()
             symbol = self._longest(data, size, &steps)
             while True:
                 steps += 1
@@ -770,21 +752,6 @@ cdef class Merger:
             if dead != small:
                 free(dead)
 
-    # Tables for long pretokens are built when the first one comes.  The GIL is held throughout and no Python object is
-    # made, so no two threads build at once.
-
-    cdef int _prepare_trie(self) except -1 with gil:
-        if not self.trie_ready:
-            self._grow_trie()
-            store_ready(&self.trie_ready)
-        return 0
-
-    cdef int _prepare_characters(self) except -1 with gil:
-        if not self.characters_ready:
-            self._index_characters()
-            store_ready(&self.characters_ready)
-        return 0
-
     # ------------------------------------------------------------ the ways in
 
     cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
@@ -799,8 +766,6 @@ cdef class Merger:
         """
         cdef Py_ssize_t count = 0, found, used, rest, position = 0
         if self._is_wide(data, size):
-            if not load_ready(&self.characters_ready):
-                self._prepare_characters()
             while True:
                 found = self.characters.take(data + position, size - position, out + count, &used, &rest)
                 if found < 0:

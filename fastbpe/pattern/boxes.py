@@ -173,7 +173,7 @@ def _cover(allowed: NDArray[np.uint8], chance: random.Random) -> tuple[NDArray[n
 
 def _merge_equal(allowed: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], list[NDArray[np.intp]]]:
     """Merge the classes of each axis that no window tells apart; also return which became which."""
-    kinds = []
+    kinds: list[NDArray[np.intp]] = []
     for axis in range(AXES):
         slabs = np.moveaxis(allowed, axis, 0).reshape(allowed.shape[axis], -1)
         _, first, which = np.unique(slabs, axis=0, return_index=True, return_inverse=True)
