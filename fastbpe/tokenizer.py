@@ -68,6 +68,7 @@ class Tokenizer:
         self._special = spec.special_tokens
         self._added = {t.content: t.id for t in spec.added_tokens if not t.special}
         self._make_policy = lru_cache(maxsize=_POLICIES)(self._make_policy_uncached)
+        self._policies: dict[tuple[SpecialTokens, SpecialTokens], _Policy] = {}  # by the arguments as they were given
 
     # ---------------------------------------------------------------- the definition
 
@@ -341,11 +342,19 @@ class Tokenizer:
     # ---------------------------------------------------------------- special tokens
 
     def _policy(self, allowed: SpecialTokens, disallowed: SpecialTokens, function: str) -> _Policy:
+        try:
+            return self._policies[allowed, disallowed]
+        except (KeyError, TypeError):  # not seen yet, or a set or a list
+            pass
         special = frozenset(self._special)
         names = special if _is_all(allowed) else special & _texts(allowed, f"{function}: allowed_special")
-        if _is_all(disallowed):
-            return self._make_policy(names, special - names)
-        return self._make_policy(names, _texts(disallowed, f"{function}: disallowed_special"))
+        banned = special - names if _is_all(disallowed) else _texts(disallowed, f"{function}: disallowed_special")
+        policy = self._make_policy(names, banned)
+        if isinstance(allowed, (str, tuple, frozenset)) and isinstance(disallowed, (str, tuple, frozenset)):
+            if len(self._policies) >= _POLICIES:
+                self._policies.clear()
+            self._policies[allowed, disallowed] = policy
+        return policy
 
     def _make_policy_uncached(self, allowed: frozenset[str], disallowed: frozenset[str]) -> _Policy:
         forbidden = tuple(sorted(disallowed))
