@@ -28,6 +28,47 @@ def pieces(splitter, text):
     return [data[a:b].decode() for a, b in splitter.split(data).tolist()]
 
 
+@pytest.mark.parametrize("pattern", ["x(?:a*|b)+", "x(?:a*|b)*", "x(?:a*|b){2,}", "x(?:(?:ab)?|b)+|[ab]"])
+def test_a_round_of_a_loop_may_not_be_empty(pattern):
+    """A backtracking engine leaves the loop then: `x(?:a*|b)+` finds only the x of xb."""
+    with pytest.raises(OutsideSubset, match="what may be empty"):
+        compile_split(pattern, True)
+
+
+@pytest.mark.parametrize("pattern", ["(?!a)a", r"(?!\s)\s+"])
+def test_a_pattern_that_never_matches_is_left_to_regex(core, pattern):
+    with pytest.raises(OutsideSubset, match="never matches"):
+        compile_split(pattern, True)
+    assert pieces(core.RegexSplitter(((pattern, True),)), "a b") == ["a b"]
+
+
+def test_random_patterns_equal_regex(core):
+    """Groups in groups, loops, look-aheads, with text that nothing matches."""
+    rng = random.Random(23)
+
+    def grown(depth):
+        kind = rng.choice(["char", "char", "seq", "alt", "loop"] if depth else ["char"])
+        if kind == "char":
+            return rng.choice(["a", "b", "c", "[ab]", "[^a]", " ", "(?!a)", "$"])
+        if kind == "loop":
+            return f"(?:{grown(depth - 1)}){rng.choice(['*', '+', '?', '{1,2}', '{0,2}', '{2,}'])}"
+        parts = [grown(depth - 1) for _ in range(rng.randint(2, 3))]
+        return "(?:" + ("" if kind == "seq" else "|").join(parts) + ")"
+
+    compiled = 0
+    while compiled < 60:
+        pattern, gaps = grown(4), rng.random() < 0.5
+        try:
+            ours = core.Splitter(compile_split(pattern, gaps))
+        except PatternError:
+            continue
+        compiled += 1
+        regex = core.RegexSplitter(((pattern, gaps),))
+        for _ in range(40):
+            data = "".join(rng.choices("aabbc ", k=rng.randint(0, 14))).encode()
+            assert np.array_equal(ours.split(data), regex.split(data)), (pattern, gaps, data)
+
+
 @pytest.mark.parametrize("gaps", [True, False])
 @pytest.mark.parametrize("pattern", STEPS)
 def test_automaton_equals_regex_on_hard_strings(core, pattern, gaps):
@@ -128,6 +169,7 @@ def test_outside_the_subset_is_never_compiled(pattern):
         ("a*b", False),
         ("(?:ab)+c", False),
         (r"\p{L}*\p{N}", False),
+        ("x(?:acx)*b|x|ad", False),  # the text `xacxacx...` is x, a passed over, c passed over, x ...
         ("ab|a", True),
         ("a{1,50}b", True),
         ("a{1,50}b|a", True),
@@ -137,7 +179,7 @@ def test_outside_the_subset_is_never_compiled(pattern):
 def test_only_linear_patterns_compile(core, pattern, linear):
     """Every `a` of a run looks for a `b` behind the run: that is left to the regex engine and its time limit."""
     if not linear:
-        with pytest.raises(OutsideSubset, match="look-ahead|without a match"):
+        with pytest.raises(OutsideSubset, match="look-ahead|without a match|looks ahead"):
             compile_split(pattern, True)
         return
     ours, regex = core.Splitter(compile_split(pattern, True)), core.RegexSplitter(((pattern, True),))
@@ -168,6 +210,15 @@ def test_regex_timeout(core, monkeypatch):
     monkeypatch.setattr("fastbpe.core.split_python.TIMEOUT", 0.05)
     with pytest.raises(PatternTimeout):
         splitter.split(b"a" * 60)
+
+
+def test_dropped_text_is_not_held(core):
+    stream = core.Splitter(compile_split("[a-z]+", False)).stream()
+    for _ in range(50):
+        assert stream.push(b"0" * 1000) == [] and stream.held <= 1
+    assert stream.push("ab é!".encode()) == [b"ab"] and stream.held <= 1
+    assert stream.push(b"cd") == [] and stream.held == 2
+    assert stream.finish() == [b"cd"]
 
 
 def test_gaps_are_kept_or_dropped(core):

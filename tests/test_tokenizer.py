@@ -317,3 +317,28 @@ def test_allow_regex_false_refuses():
     assert fastbpe.Tokenizer(spec).encode("aab") == [97, 97, 98]
     with pytest.raises(fastbpe.PatternError, match="allow_regex"):
         fastbpe.Tokenizer(spec, allow_regex=False)
+
+
+@pytest.mark.native_only
+def test_ids_that_another_thread_writes_to():
+    """The array is the caller's and is read without the GIL: other ids, an error, but never a read outside."""
+    tok, stop = fastbpe.get_encoding("gpt2"), threading.Event()
+    ids = np.full(1_000_000, 11, dtype=np.uint32)
+
+    def write():
+        while not stop.is_set():
+            ids[-1000:] = 4_000_000_000
+            ids[-1000:] = 50256
+            ids[-1000:] = 11
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(60):
+            try:
+                tok.decode_bytes(ids)
+            except (fastbpe.TokenIdError, RuntimeError) as error:
+                assert "ids" in str(error)
+    finally:
+        stop.set()
+        thread.join()

@@ -85,6 +85,7 @@ cdef class Decoder:
         cdef uint32_t number, size
         cdef uint8_t *out
         cdef const uint8_t *token
+        cdef bint changed = False
         while at < count:
             stop = min(count, at + SLICE)
             with nogil:
@@ -100,11 +101,15 @@ cdef class Decoder:
         result = PyBytes_FromStringAndSize(NULL, total)
         out = <uint8_t *>PyBytes_AS_STRING(result)
         at = 0
-        while at < count:
+        while at < count and not changed:
             stop = min(count, at + SLICE)
             with nogil:
                 while at < stop:
+                    # The array is the caller's: another thread may write to it, and then these are other ids.
                     number = numbers[at]
+                    if number >= self.n_ids or self.entries[number].size > total:
+                        changed = True
+                        break
                     size = self.entries[number].size
                     token = self.blob + self.entries[number].place
                     # One copy of fixed size, of which the next token overwrites what is too much.
@@ -116,4 +121,6 @@ cdef class Decoder:
                     total -= size
                     at += 1
             PyErr_CheckSignals()
+        if changed or total:
+            raise RuntimeError("ids changed while they were decoded")
         return result

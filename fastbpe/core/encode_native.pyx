@@ -223,6 +223,9 @@ cdef class Encoder:
         cdef Py_ssize_t begin = found.begin, end, at = 0
         cdef uint32_t stop
         cdef int count, place
+        if scratch.n_misses:
+            with gil:
+                raise RuntimeError("a call failed in the middle of this stream: begin a new one")
         if found.count:
             # A pretoken has no more ids than bytes; a few more are written than count.
             stop = found.ends[found.count - 1] & ~DROPPED

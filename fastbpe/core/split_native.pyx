@@ -159,7 +159,6 @@ cdef class Splitter:
     cdef bint _fill_by_automaton(
         self, const uint8_t *data, Py_ssize_t size, bint final, Scan *scan, Found *found
     ) noexcept nogil:
-        cdef uint32_t dropped = 0 if self.gaps else DROPPED
         cdef Py_ssize_t first = scan.start
         while scan.start < size:
             if found.count >= BOXES_CHUNK or scan.start - first >= SLICE:
@@ -177,10 +176,15 @@ cdef class Splitter:
                 while scan.start < size and (data[scan.start] & 0xC0) == 0x80:
                     scan.start += 1
                 scan.end = scan.position = scan.start
+                if not self.gaps:  # nobody waits for it
+                    if found.count == 0 or not found.ends[found.count - 1] & DROPPED:
+                        found.count += 1
+                    found.ends[found.count - 1] = <uint32_t>(scan.start - found.base) | DROPPED
+                    scan.given = scan.start
                 continue
             if scan.given < scan.start:
                 found.base = found.base if found.count else scan.start
-                found.ends[found.count] = <uint32_t>(scan.start - found.base) | dropped
+                found.ends[found.count] = <uint32_t>(scan.start - found.base)
                 found.count += 1
                 scan.given = scan.start
             if found.count == 0:
@@ -193,7 +197,7 @@ cdef class Splitter:
             scan.ready = 0
         if final and scan.given < size:
             found.base = found.base if found.count else size
-            found.ends[found.count] = <uint32_t>(size - found.base) | dropped
+            found.ends[found.count] = <uint32_t>(size - found.base)
             found.count += 1
             scan.given = size
         return 0

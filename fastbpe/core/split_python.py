@@ -130,6 +130,8 @@ class SplitStream:
                 self._gap = self._start = self._end
             else:
                 self._start += 1
+                if not self._splitter.tables.gaps:  # nobody waits for it
+                    self._gap = self._start
             self._position = self._end = self._start
             self._state = START
         if final:

@@ -88,6 +88,8 @@ def compiled(pattern: str, gaps: bool, boxes: Boxes | None = None) -> SplitTable
     if len(program) > MAX_PROGRAM:
         raise OutsideSubset(f"pattern: over {MAX_PROGRAM} instructions")
     dfa = _minimize(_determinize(program, members))
+    if len(dfa) <= START:
+        raise OutsideSubset("pattern: it never matches")
     check_linear(dfa)
     stage1, stage2 = _two_stage(class_of)
     for array in (stage1, stage2, dfa):
@@ -177,7 +179,20 @@ def _emit(node: Node, program: list[_Op], sets: dict[CharSet, int]) -> None:
         _emit_repeat(node, program, sets)
 
 
+def _may_be_empty(node: Node) -> bool:
+    if isinstance(node, Seq):
+        return all(map(_may_be_empty, node.items))
+    if isinstance(node, Alt):
+        return any(map(_may_be_empty, node.branches))
+    if isinstance(node, Repeat):
+        return node.least == 0 or _may_be_empty(node.item)
+    return not isinstance(node, Chars)
+
+
 def _emit_repeat(node: Repeat, program: list[_Op], sets: dict[CharSet, int]) -> None:
+    if node.most is None and _may_be_empty(node.item):
+        # A backtracking engine leaves the loop after an empty round; dropped threads would try what comes after it.
+        raise OutsideSubset("pattern: an unbounded repetition of what may be empty does not compile")
     for _ in range(node.least):
         _emit(node.item, program, sets)
     if node.most is None:
@@ -260,7 +275,7 @@ def _minimize(dfa: NDArray[np.uint16]) -> NDArray[np.uint16]:
         if refined.max() == group.max():
             break
         group = refined
-    order: dict[int, int] = {}
+    order: dict[int, int] = {}  # one group for both of the first where no match is possible
     for state in [DEAD, START, *range(len(dfa))]:
         order.setdefault(int(group[state]), len(order))
     kept = [int(np.flatnonzero(group == g)[0]) for g in order]

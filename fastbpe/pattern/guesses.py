@@ -76,14 +76,23 @@ def _steps(rows: list[list[int]], here: Configuration) -> list[Step]:
         after = cell & ~_MAY_END
         if after != _DEAD:
             found.append(Step(column, False, (after, still), False))
+        if state == _START:
+            found.append(_passed(column, after, still, False))
         if cell & _MAY_END:
             begun = rows[_START][column] & ~_MAY_END
-            wider = still | {after} if after != _DEAD else still
-            # A character that nothing matches is passed over, and the next one starts anew.
-            found.append(Step(column, True, (begun if begun != _DEAD else _START, wider), after != _DEAD))
-        elif after == _DEAD and state == _START:
-            found.append(Step(column, True, (_START, still), False))
+            looks = after != _DEAD
+            wider = still | {after} if looks else still
+            if begun != _DEAD:
+                found.append(Step(column, True, (begun, wider), looks))
+            found.append(_passed(column, begun, wider, looks))
     return found
+
+
+def _passed(column: int, begun: int, ahead: frozenset[int], looks: bool) -> Step:
+    """Return the step where no match begins at the character: the run that began with it must never match."""
+    if begun == _DEAD:
+        return Step(column, True, (_START, ahead), looks)
+    return Step(column, True, (_START, ahead | {begun}), True)
 
 
 def ends_right(rows: list[list[int]], here: Configuration) -> bool:

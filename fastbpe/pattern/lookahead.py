@@ -5,8 +5,8 @@ read from there again.  That is linear as long as a text cannot hold unboundedly
 on at once, as every `a` of a run does with `a*b|a`.  In the terms of guesses.py: follow one pretoken that looks ahead;
 a cycle on which it never stops, while others end and begin to, is a text that may take quadratic time.
 
-The same holds for characters that nothing matches, as every `a` of a run is with `a*b`: a cycle of states without a
-match so far, from which the automaton may die without one.
+A character that nothing matches is passed over, and counts as a pretoken that ended and looks ahead as far as the run
+from it reads, as every `a` of a run does with `a*b`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbpe.pattern.guesses import Configuration, guess, unmatched
+from fastbpe.pattern.guesses import Configuration, guess
 from fastbpe.pattern.parse import OutsideSubset
 
 _DEAD = 0
@@ -38,26 +38,6 @@ def check_linear(dfa: NDArray[np.uint16]) -> None:
     for followed, onward in graph.items():
         if any(looks and component[followed] == component[there] for there, looks in onward):
             raise OutsideSubset("pattern: its look-ahead can grow with the text for many pretokens at once")
-    if _gap_can_grow(unmatched(dfa)):
-        raise OutsideSubset("pattern: it can read on and on without a match, from each character anew")
-
-
-def _gap_can_grow(edges: dict[int, set[int]]) -> bool:
-    """Return whether a cycle of states without a match leads to the dead state."""
-    component = _components({state: sorted(after) for state, after in edges.items()})
-    members: dict[int, list[int]] = {}
-    for state, number in component.items():
-        members.setdefault(number, []).append(state)
-    hopeless = {_DEAD}
-    while True:
-        wider = hopeless | {state for state, after in edges.items() if after & hopeless}
-        if wider == hopeless:
-            break
-        hopeless = wider
-    return any(
-        state != _DEAD and state in hopeless and (len(members[component[state]]) > 1 or state in edges[state])
-        for state in edges
-    )
 
 
 def _components(graph: dict[Node, list[Node]]) -> dict[Node, int]:
