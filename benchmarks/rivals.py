@@ -14,24 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 Encode = Callable[[str], Any]
-
-# Name of the distribution, whose version is reported.
-DISTRIBUTIONS = {
-    "fastbpe": "fastbpe-cython",
-    "gigatoken": "gigatoken",
-    "fastokens": "fastokens",
-    "quicktok": "quicktok-v1",
-    "toktok": "toktok-rs",
-    "splintr": "splintr-rs",
-    "tuetoken": "tuetoken",
-    "tiktoken": "tiktoken",
-}
-
 
 def _fastbpe(encoding: str, _: Path) -> Encode:
     import fastbpe
@@ -73,12 +59,6 @@ def _splintr(encoding: str, _: Path) -> Encode:
     return splintr.Tokenizer.from_pretrained(encoding).encode_ordinary  # type: ignore[no-any-return]
 
 
-def _tuetoken(encoding: str, _: Path) -> Encode:
-    import tuetoken
-
-    return tuetoken.Tokenizer.from_tiktoken(encoding).encode_to_bytes  # type: ignore[no-any-return]
-
-
 def _tiktoken(encoding: str, _: Path) -> Encode:
     from tests.reference import tiktoken_encoding
 
@@ -92,17 +72,8 @@ MAKERS: dict[str, Callable[[str, Path], Encode]] = {
     "quicktok": _quicktok,
     "toktok": _toktok,
     "splintr": _splintr,
-    "tuetoken": _tuetoken,
     "tiktoken": _tiktoken,
 }
-
-
-def installed_version(name: str) -> str | None:
-    """Return the version of a library, or None if it is not installed."""
-    try:
-        return version(DISTRIBUTIONS[name])
-    except PackageNotFoundError:
-        return "this checkout" if name == "fastbpe" else None
 
 
 def ids_of(result: Any) -> bytes:

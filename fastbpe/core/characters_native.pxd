@@ -7,21 +7,21 @@ cdef extern from *:
     const uint32_t SOLVE "FASTBPE_SOLVE"  # instead of ids: the bytes have to be merged
 
 
+cdef struct Entries:
+    uint64_t *slots           # open addressing; 0: empty
+    uint64_t mask
+    uint64_t count
+
+
 cdef class Characters:
     cdef uint32_t *alone      # by code point up to U+FFFF: the one id of the character, or SEVERAL | place in `several`
     cdef uint32_t *several    # rows of 4: how many ids, and they
     cdef uint32_t n_several
-    cdef uint64_t *met        # left << 48 | right << 32 | the one id of both, or TWO or SOLVE; 0: empty
-    cdef uint64_t met_mask
-    cdef uint64_t n_met
-    cdef uint64_t *touching   # as touching_key makes them; 0: empty
-    cdef uint64_t touching_mask
-    cdef uint64_t n_touching
+    cdef Entries met          # left << 48 | right << 32 | the one id of both, or TWO or SOLVE
+    cdef Entries touching     # as touching_key makes them
     cdef uint64_t near[256]   # by the byte behind a boundary: a bit for the low six of the one before
 
     cdef int note(self, const uint8_t *data, Py_ssize_t size) except -1
-    cdef int _note_met(self, uint64_t key) except -1
-    cdef int _note_touching(self, uint64_t key) except -1
     cdef int set_alone(self, uint32_t code, const uint32_t *ids, Py_ssize_t count) except -1
     cdef Py_ssize_t next_met(self, Py_ssize_t at, uint8_t *data, Py_ssize_t *cut) noexcept
     cdef void set_met(self, Py_ssize_t at, uint32_t value) noexcept

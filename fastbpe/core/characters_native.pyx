@@ -81,19 +81,43 @@ cdef inline uint64_t touching_key(const uint8_t *boundary, Py_ssize_t before, Py
     return key
 
 
+cdef int add(Entries *entries, uint64_t entry, int shift) except -1:
+    """Add an entry unless one with the same key is there; the key is what stands above `shift` bits."""
+    cdef uint64_t *old = entries.slots
+    cdef uint64_t at, place, mask = 2 * entries.mask + 1
+    if 2 * entries.count > entries.mask:
+        entries.slots = <uint64_t *>zeroed(mask + 1, sizeof(uint64_t))
+        for at in range(entries.mask + 1):
+            if old[at]:
+                place = spread(old[at] >> shift) & mask
+                while entries.slots[place]:
+                    place = (place + 1) & mask
+                entries.slots[place] = old[at]
+        free(old)
+        entries.mask = mask
+    place = spread(entry >> shift) & entries.mask
+    while entries.slots[place]:
+        if entries.slots[place] >> shift == entry >> shift:
+            return 0
+        place = (place + 1) & entries.mask
+    entries.slots[place] = entry
+    entries.count += 1
+    return 0
+
+
 cdef class Characters:
     def __cinit__(self):
         self.alone = <uint32_t *>resized(NULL, CODES, sizeof(uint32_t))
         memset(self.alone, 0, CODES * sizeof(uint32_t))
-        self.met_mask = self.touching_mask = 1023
-        self.met = <uint64_t *>zeroed(self.met_mask + 1, sizeof(uint64_t))
-        self.touching = <uint64_t *>zeroed(self.touching_mask + 1, sizeof(uint64_t))
+        self.met.mask = self.touching.mask = 1023
+        self.met.slots = <uint64_t *>zeroed(1024, sizeof(uint64_t))
+        self.touching.slots = <uint64_t *>zeroed(1024, sizeof(uint64_t))
 
     def __dealloc__(self):
         free(self.alone)
         free(self.several)
-        free(self.met)
-        free(self.touching)
+        free(self.met.slots)
+        free(self.touching.slots)
 
     cdef int note(self, const uint8_t *data, Py_ssize_t size) except -1:
         """Note the boundaries that a token lies across.  What cannot be part of UTF-8 text lies across none."""
@@ -118,58 +142,14 @@ cdef class Characters:
             if length < 4 and at - start < 4:
                 if whole and next_whole:
                     if left >= WIDE or right >= WIDE:
-                        self._note_met(<uint64_t>left << 16 | right)
+                        add(&self.met, (<uint64_t>left << 16 | right) << 32 | SOLVE, 32)
                 else:
                     self.near[data[at]] |= <uint64_t>1 << (data[at - 1] & 63)
-                    self._note_touching(touching_key(data + at, at - start, min(length, size - at)))
+                    add(&self.touching, touching_key(data + at, at - start, min(length, size - at)), 0)
             start = at
             at += length
             left = right
             whole = True
-        return 0
-
-    cdef int _note_met(self, uint64_t key) except -1:
-        cdef uint64_t *old = self.met
-        cdef uint64_t at, place, mask = 2 * self.met_mask + 1
-        if 2 * self.n_met > self.met_mask:
-            self.met = <uint64_t *>zeroed(mask + 1, sizeof(uint64_t))
-            for at in range(self.met_mask + 1):
-                if old[at]:
-                    place = spread(old[at] >> 32) & mask
-                    while self.met[place]:
-                        place = (place + 1) & mask
-                    self.met[place] = old[at]
-            free(old)
-            self.met_mask = mask
-        place = spread(key) & self.met_mask
-        while self.met[place]:
-            if self.met[place] >> 32 == key:
-                return 0
-            place = (place + 1) & self.met_mask
-        self.met[place] = key << 32 | SOLVE
-        self.n_met += 1
-        return 0
-
-    cdef int _note_touching(self, uint64_t key) except -1:
-        cdef uint64_t *old = self.touching
-        cdef uint64_t at, place, mask = 2 * self.touching_mask + 1
-        if 2 * self.n_touching > self.touching_mask:
-            self.touching = <uint64_t *>zeroed(mask + 1, sizeof(uint64_t))
-            for at in range(self.touching_mask + 1):
-                if old[at]:
-                    place = spread(old[at]) & mask
-                    while self.touching[place]:
-                        place = (place + 1) & mask
-                    self.touching[place] = old[at]
-            free(old)
-            self.touching_mask = mask
-        place = spread(key) & self.touching_mask
-        while self.touching[place]:
-            if self.touching[place] == key:
-                return 0
-            place = (place + 1) & self.touching_mask
-        self.touching[place] = key
-        self.n_touching += 1
         return 0
 
     # ------------------------------------------------------------ what they become: set after all tokens are noted
@@ -190,10 +170,10 @@ cdef class Characters:
 
     cdef Py_ssize_t next_met(self, Py_ssize_t at, uint8_t *data, Py_ssize_t *cut) noexcept:
         """Give the next pair from a place on: its place, or -1; its bytes, and where its second character begins."""
-        while <uint64_t>at <= self.met_mask:
-            if self.met[at]:
-                cut[0] = put_character(<uint32_t>(self.met[at] >> 48), data)
-                put_character(<uint32_t>(self.met[at] >> 32) & 0xFFFF, data + cut[0])
+        while <uint64_t>at <= self.met.mask:
+            if self.met.slots[at]:
+                cut[0] = put_character(<uint32_t>(self.met.slots[at] >> 48), data)
+                put_character(<uint32_t>(self.met.slots[at] >> 32) & 0xFFFF, data + cut[0])
                 return at
             at += 1
         return -1
@@ -201,11 +181,11 @@ cdef class Characters:
     cdef void set_met(self, Py_ssize_t at, uint32_t value) noexcept:
         """Set the one id of a pair."""
         if not value & SEVERAL:
-            self.met[at] = self.met[at] >> 32 << 32 | value
+            self.met.slots[at] = self.met.slots[at] >> 32 << 32 | value
 
     cdef void set_met_two(self, Py_ssize_t at) noexcept:
         """Say that a pair becomes what its characters become alone."""
-        self.met[at] = self.met[at] >> 32 << 32 | TWO
+        self.met.slots[at] = self.met.slots[at] >> 32 << 32 | TWO
 
     # ------------------------------------------------------------ use
 
@@ -217,22 +197,22 @@ cdef class Characters:
         cdef Py_ssize_t i, j
         if left >= CODES or right >= CODES or (left < WIDE and right < WIDE):
             return SOLVE
-        place = spread(key) & self.met_mask
-        while self.met[place]:
-            if self.met[place] >> 32 == key:
-                return <uint32_t>self.met[place]
-            place = (place + 1) & self.met_mask
+        place = spread(key) & self.met.mask
+        while self.met.slots[place]:
+            if self.met.slots[place] >> 32 == key:
+                return <uint32_t>self.met.slots[place]
+            place = (place + 1) & self.met.mask
         if self.near[data[0]] >> ((data - 1)[0] & 63) & 1:
             for i in range(1, before + 1):
                 for j in range(1, after + 1):
                     if i == before and j == after:
                         continue
                     key = touching_key(data, i, j)
-                    place = spread(key) & self.touching_mask
-                    while self.touching[place]:
-                        if self.touching[place] == key:
+                    place = spread(key) & self.touching.mask
+                    while self.touching.slots[place]:
+                        if self.touching.slots[place] == key:
                             return SOLVE
-                        place = (place + 1) & self.touching_mask
+                        place = (place + 1) & self.touching.mask
         return HARD
 
     cdef inline Py_ssize_t _emit(self, uint32_t code, uint32_t *out) noexcept nogil:

@@ -36,6 +36,7 @@ cdef extern from "lockstep.h" nogil:
     void lockstep_begin(LockstepWord *word, const LockstepPairs *pairs, const uint8_t *data, int size)
     LockstepRun *lockstep_choose()
     int lockstep_lowest(uint32_t bits)
+    uint64_t lockstep_hash(uint64_t key, uint64_t seed)
 
 cdef extern from "key.h" nogil:
     void key_prefetch(const void *address)
@@ -58,9 +59,7 @@ cdef inline uint64_t hash_bytes(const uint8_t *data, Py_ssize_t size) noexcept n
 
 
 cdef inline uint64_t hash_number(uint64_t key) noexcept nogil:
-    key = (key ^ SEED) * 0x9E3779B97F4A7C15ULL
-    key ^= key >> 29
-    return key * 0xBF58476D1CE4E5B9ULL
+    return lockstep_hash(key, SEED)
 
 
 cdef uint64_t table_size(uint64_t count) noexcept nogil:
