@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef extern from *:
@@ -13,6 +14,7 @@ cdef struct Entries:
     uint64_t count
 
 
+@cython.final
 cdef class Characters:
     cdef uint32_t *alone      # by code point up to U+FFFF: the one id of the character, or SEVERAL | place in `several`
     cdef uint32_t *several    # rows of 4: how many ids, and they

@@ -1,19 +1,14 @@
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastbpe.core.merge_native cimport Merger, Miss
+from fastbpe.core.merge_native cimport KeyLine, Memo, Merger, Miss
 from fastbpe.core.split_native cimport Found, Scan, Splitter, SplitStream
-
-cdef extern from "key.h" nogil:
-    ctypedef struct KeyLine:
-        uint64_t key[4]
-        uint32_t ids[8]
-
 
 cdef struct Piece:
     uint64_t key[4]
     const uint8_t *data
     Py_ssize_t size
-    uint64_t line        # that may hold it; of no meaning for a long pretoken
+    uint64_t line        # that may hold it; of no meaning for a pretoken without a key
 
 
 cdef struct Gap:
@@ -21,6 +16,7 @@ cdef struct Gap:
     int miss             # whose ids belong there
 
 
+@cython.final
 cdef class Scratch:
     cdef KeyLine *lines
     cdef uint64_t mask     # number of lines - 1
@@ -30,16 +26,28 @@ cdef class Scratch:
     cdef Py_ssize_t capacity
     cdef Miss *misses
     cdef int n_misses
+    cdef Memo *memo
+    cdef uint32_t *ring
+    cdef uint64_t ring_words
+    cdef uint64_t written  # words
     cdef Gap gaps[256]
     cdef int n_gaps
 
-    cdef KeyLine *find(self, const uint64_t *key, Py_ssize_t size, uint64_t line, int *half) noexcept nogil
-    cdef uint32_t *make_room(self, const uint64_t *key, uint64_t at, bint whole_line) noexcept nogil
+    cdef KeyLine *find(self, const uint64_t *key, uint64_t line, int *half) noexcept nogil
+    cdef uint32_t *make_room(self, const uint64_t *key, uint64_t at) noexcept nogil
+    cdef void note(
+        self, uint32_t *entry, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size, bint whole_line
+    ) noexcept nogil
+    cdef uint64_t put(self, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size) noexcept nogil
+    cdef const uint32_t *recall(
+        self, const uint32_t *entry, const uint8_t *data, Py_ssize_t size
+    ) noexcept nogil
     cdef void widen(self) noexcept nogil
     cdef int reserve(self, Py_ssize_t room) except -1 nogil
     cdef object take(self)
 
 
+@cython.final
 cdef class Encoder:
     cdef readonly object splitter
     cdef readonly Merger merger
@@ -53,7 +61,7 @@ cdef class Encoder:
         self, const uint8_t *data, const Found *found, Py_ssize_t readable, Scratch scratch
     ) except -1 nogil
     cdef int emit(self, const Piece *piece, Scratch scratch) except -1 nogil
-    cdef int miss(self, const Piece *piece, Scratch scratch) except -1 nogil
+    cdef int miss(self, const Piece *piece, uint32_t *entry, Scratch scratch) except -1 nogil
     cdef int wait(self, int miss, Scratch scratch) except -1 nogil
     cdef int resolve(self, Scratch scratch) except -1 nogil
     cdef bint encode_slice(
@@ -63,6 +71,7 @@ cdef class Encoder:
     cdef int encode_spans(self, bytes text, Scratch scratch, object check) except -1
 
 
+@cython.final
 cdef class EncodeStream:
     cdef Encoder encoder
     cdef Scratch scratch

@@ -1,7 +1,8 @@
 """Native twin of encode_python, with a table of pretokens seen before.
 
 The table grows with use to a fixed size and then forgets.  Ids never depend on it.  Each call works with a table of its
-own, taken from a short list of idle ones, so threads share nothing.
+own, taken from a short list of idle ones, so threads share nothing.  Ids that do not fit into a line of the table, and
+the bytes of pretokens that are told by a hash, are in a ring behind it, where the oldest are overwritten.
 
 The pretokens of a chunk are looked up in batches, whose lines are on their way from memory before the first is looked
 at.  Those that are not found are collected and merged together; the ids behind them move up afterwards.
@@ -11,9 +12,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 
-from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, NONE, Merger, Miss
+from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, NONE, Memo, Merger, Miss
 from fastbpe.core.split_native cimport DROPPED, FAR, Found, Scan, Splitter, SplitStream, scan_reset
 
 from os import urandom as _urandom
@@ -27,17 +28,20 @@ cdef extern from "pages.h" nogil:
 cdef extern from "key.h" nogil:
     enum:
         KEY_LONGEST
-        KEY_SHORT
+        KEY_HASHED
     void key_prefetch(const void *address)
     void key_make(const uint8_t *data, size_t size, uint64_t *key)
+    void key_make_hashed(const uint8_t *data, size_t size, uint64_t seed, uint64_t secret, uint64_t *key)
+    bint key_is_long(const uint64_t *key)
     uint64_t key_hash(const uint64_t *key, uint64_t seed, uint64_t secret)
-    bint key_in_line(const KeyLine *line, const uint64_t *key, size_t size, int *half)
+    bint key_in_line(const KeyLine *line, const uint64_t *key, int *half)
 
 cdef enum:
     BATCH = 64             # pretokens whose lines are fetched together
     FIRST_LINES = 1 << 12  # of 64 bytes: 256 KB for a process that encodes little
     LINES = 1 << 19        # 32 MB in full use
-    INLINE = 7             # ids of a pretoken that the table can hold
+    RING = 1 << 22         # words of four bytes: 16 MB in full use
+    FIRST_RING = 1 << 14
     SLICE = 1 << 20        # as in split_native
     KEPT = 1 << 18         # ids of output space that an idle scratch keeps
     IDLE = 2               # scratches kept between calls
@@ -46,8 +50,11 @@ cdef enum:
 cdef extern from *:
     """
     #define FASTBPE_PENDING ((uint32_t)1 << 31)
+    #define FASTBPE_IN_RING ((uint32_t)1 << 30)
     """
-    const uint32_t PENDING "FASTBPE_PENDING"  # instead of a count: the ids are not known yet; the number of the miss
+    # Instead of a count:
+    const uint32_t PENDING "FASTBPE_PENDING"  # the ids are not known yet; the rest is the number of the miss
+    const uint32_t IN_RING "FASTBPE_IN_RING"  # the rest is the count; two words before it say where in the ring
 
 # No text can be prepared in which all pretokens meet in one line.
 cdef uint64_t SEED = int.from_bytes(_urandom(8), "little")
@@ -66,8 +73,12 @@ cdef inline void prepare(
             memcpy(copy, data, size)
             data = copy
         key_make(data, size, piece.key)
-        piece.line = key_hash(piece.key, SEED, SECRET) & mask
-        key_prefetch(lines + piece.line)
+    elif size <= KEY_HASHED:
+        key_make_hashed(data, size, SEED, SECRET, piece.key)
+    else:
+        return
+    piece.line = key_hash(piece.key, SEED, SECRET) & mask
+    key_prefetch(lines + piece.line)
 
 
 cdef class Scratch:
@@ -77,31 +88,35 @@ cdef class Scratch:
         self.mask = FIRST_LINES - 1
         self.lines = <KeyLine *>pages_alloc(FIRST_LINES * sizeof(KeyLine))
         self.misses = <Miss *>malloc(LOCKSTEP_WORDS * sizeof(Miss))
+        self.written = 2 * RING  # so that place 0 is long overwritten
+        self.memo = <Memo *>pages_alloc(sizeof(Memo))  # touched as it is used
         self.capacity = 4096
         self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
-        if not (self.lines and self.out and self.misses):
+        if not (self.lines and self.out and self.misses and self.memo):
             raise MemoryError
 
     def __dealloc__(self):
         pages_free(self.lines, (self.mask + 1) * sizeof(KeyLine))
+        pages_free(self.memo, sizeof(Memo))
         free(self.misses)
         free(self.out)
+        free(self.ring)
 
-    cdef KeyLine *find(self, const uint64_t *key, Py_ssize_t size, uint64_t line, int *half) noexcept nogil:
+    cdef KeyLine *find(self, const uint64_t *key, uint64_t line, int *half) noexcept nogil:
         """Return the line that has the key, its own or the other of the pair, or NULL."""
-        if key_in_line(self.lines + line, key, size, half):
+        if key_in_line(self.lines + line, key, half):
             return self.lines + line
-        if key_in_line(self.lines + (line ^ 1), key, size, half):
+        if key_in_line(self.lines + (line ^ 1), key, half):
             return self.lines + (line ^ 1)
         return NULL
 
-    cdef uint32_t *make_room(self, const uint64_t *key, uint64_t at, bint whole_line) noexcept nogil:
+    cdef uint32_t *make_room(self, const uint64_t *key, uint64_t at) noexcept nogil:
         """Enter a key that the table lacks; return the ids of its entry.  What is in the way is forgotten."""
         cdef KeyLine *line = self.lines + at
         cdef KeyLine *other = self.lines + (at ^ 1)
         cdef int half
         self.learned += 1
-        if whole_line:
+        if key_is_long(key):
             if line.key[1] and not other.key[1]:
                 line = other
             memcpy(line.key, key, sizeof(line.key))
@@ -111,11 +126,11 @@ cdef class Scratch:
         half = 1 if line.key[1] and not line.key[3] else 0
         if half == 0 and line.key[1]:
             # Both taken: the first entry moves to the second half, if a half is enough for it, and that is forgotten.
-            if line.key[1] >> 56 == 0xFF and line.ids[3] <= 3:
+            if key_is_long(line.key):
+                line.key[2] = line.key[3] = 0
+            else:
                 memcpy(line.key + 2, line.key, 16)
                 memcpy(line.ids + 4, line.ids, 16)
-            else:
-                line.key[2] = line.key[3] = 0
         memcpy(line.key + 2 * half, key, 16)
         return line.ids + 4 * half
 
@@ -139,18 +154,66 @@ cdef class Scratch:
             for half in range(2):
                 if not before[at].key[2 * half + 1]:
                     continue
-                if half == 0 and (before[at].key[1] >> 56 != 0xFF or before[at].ids[3] > 3):
-                    memcpy(key, before[at].key, sizeof(key))
-                    ids = self.make_room(key, key_hash(key, SEED, SECRET) & self.mask, True)
+                memcpy(key, before[at].key, sizeof(key))
+                if key_is_long(key):
+                    ids = self.make_room(key, key_hash(key, SEED, SECRET) & self.mask)
                     memcpy(ids, before[at].ids, 32)
                     break
-                key[0] = before[at].key[2 * half]
-                key[1] = before[at].key[2 * half + 1]
+                memcpy(key, before[at].key + 2 * half, 16)
                 key[2] = key[3] = 0xFEFEFEFEFEFEFEFEULL
-                ids = self.make_room(key, key_hash(key, SEED, SECRET) & self.mask, False)
+                ids = self.make_room(key, key_hash(key, SEED, SECRET) & self.mask)
                 memcpy(ids, before[at].ids + 4 * half, 16)
         pages_free(before, old * sizeof(KeyLine))
         self.learned = 0
+
+    cdef void note(
+        self, uint32_t *entry, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size, bint whole_line
+    ) noexcept nogil:
+        """Set the ids of an entry; its bytes are kept, if any are given."""
+        cdef uint64_t place
+        if count <= 3 and not size:
+            memcpy(entry, ids, 12)
+            entry[3] = count
+        elif count <= 7 and whole_line:
+            memcpy(entry, ids, 12)
+            memcpy(entry + 4, ids + 3, 16)
+            entry[3] = count
+        else:
+            place = self.put(ids, count, data, size)
+            memcpy(entry, &place, 8)
+            entry[3] = IN_RING | count
+
+    cdef uint64_t put(self, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size) noexcept nogil:
+        """Write ids and bytes into the ring; return where, in words since its first use.  Without memory: 0, long gone."""
+        cdef uint64_t words = count + (size + 3) // 4, place = self.written, room
+        cdef uint32_t *grown
+        if place % RING + words > RING:
+            place += RING - place % RING  # nothing lies across the end
+        if place % RING + words > self.ring_words:
+            room = max(2 * self.ring_words, <uint64_t>FIRST_RING)
+            grown = <uint32_t *>realloc(self.ring, room * sizeof(uint32_t))
+            if not grown:
+                return 0
+            self.ring = grown
+            self.ring_words = room
+        memcpy(self.ring + place % RING, ids, count * sizeof(uint32_t))
+        memcpy(self.ring + place % RING + count, data, size)
+        self.written = place + words
+        return place
+
+    cdef const uint32_t *recall(
+        self, const uint32_t *entry, const uint8_t *data, Py_ssize_t size
+    ) noexcept nogil:
+        """Return the ids of an entry in the ring; NULL if they are overwritten or of other bytes."""
+        cdef uint64_t place
+        cdef const uint32_t *ids
+        memcpy(&place, entry, 8)
+        if self.written - place > RING:
+            return NULL
+        ids = self.ring + place % RING
+        if size > KEY_LONGEST and memcmp(ids + (entry[3] & ~IN_RING), data, size):
+            return NULL
+        return ids
 
     cdef int reserve(self, Py_ssize_t room) except -1 nogil:
         """Make room for more ids."""
@@ -212,7 +275,7 @@ cdef class Encoder:
             scratch.out[scratch.size] = number
             scratch.size += 1
         else:
-            scratch.size += self.merger.merge_into(data, size, scratch.out + scratch.size)
+            scratch.size += self.merger.merge_into(data, size, scratch.out + scratch.size, scratch.memo)
         return 0
 
     cdef int encode_found(
@@ -250,32 +313,47 @@ cdef class Encoder:
     cdef inline int emit(self, const Piece *piece, Scratch scratch) except -1 nogil:
         """Append the ids of a prepared pretoken, or note that they are to come."""
         cdef uint32_t *out = scratch.out + scratch.size
+        cdef uint32_t *entry
         cdef const uint32_t *ids
         cdef KeyLine *line
         cdef int half
-        if piece.size > KEY_LONGEST:
+        if piece.size > KEY_HASHED:
             return self.encode_piece(piece.data, piece.size, scratch)
         line = scratch.lines + piece.line
-        if not key_in_line(line, piece.key, piece.size, &half):
+        if not key_in_line(line, piece.key, &half):
             line = scratch.lines + (piece.line ^ 1)
-            if not key_in_line(line, piece.key, piece.size, &half):
-                return self.miss(piece, scratch)
-        ids = line.ids + 4 * half
-        memcpy(out, ids, 16)  # most have fewer; the rest is overwritten
-        if ids[3] <= 3:
-            scratch.size += ids[3]
-        elif ids[3] & PENDING:
-            return self.wait(ids[3] & ~PENDING, scratch)
+            if not key_in_line(line, piece.key, &half):
+                return self.miss(piece, scratch.make_room(piece.key, piece.line), scratch)
+        entry = line.ids + 4 * half
+        memcpy(out, entry, 16)  # most have fewer; the rest is overwritten
+        if entry[3] <= 3:
+            scratch.size += entry[3]
+        elif entry[3] & PENDING:
+            return self.wait(entry[3] & ~PENDING, scratch)
+        elif entry[3] & IN_RING:
+            ids = scratch.recall(entry, piece.data, piece.size)
+            if ids == NULL:
+                return self.miss(piece, entry, scratch)
+            memcpy(out, ids, (entry[3] & ~IN_RING) * sizeof(uint32_t))
+            scratch.size += entry[3] & ~IN_RING
         else:
-            memcpy(out + 3, ids + 4, 16)
-            scratch.size += ids[3]
+            memcpy(out + 3, entry + 4, 16)
+            scratch.size += entry[3]
         return 0
 
-    cdef int miss(self, const Piece *piece, Scratch scratch) except -1 nogil:
-        """Collect a pretoken that the table lacks, and enter it there as pending."""
+    cdef int miss(self, const Piece *piece, uint32_t *entry, Scratch scratch) except -1 nogil:
+        """Find the ids of a pretoken that has an entry without ids: those of a long one at once, others later."""
         cdef Miss *miss = scratch.misses + scratch.n_misses
-        cdef uint32_t *ids = scratch.make_room(piece.key, piece.line, piece.size > KEY_SHORT)
-        ids[3] = PENDING | <uint32_t>scratch.n_misses
+        cdef Py_ssize_t before = scratch.size
+        if piece.size > KEY_LONGEST:
+            memset(entry, 0, 12)
+            entry[3] = IN_RING  # long gone, if this fails
+            self.encode_piece(piece.data, piece.size, scratch)
+            scratch.note(
+                entry, scratch.out + before, <uint32_t>(scratch.size - before), piece.data, <uint32_t>piece.size, False
+            )
+            return 0
+        entry[3] = PENDING | <uint32_t>scratch.n_misses
         memcpy(miss.key, piece.key, sizeof(miss.key))
         miss.data = piece.data
         miss.size = piece.size
@@ -296,36 +374,18 @@ cdef class Encoder:
         """Merge what was collected, put the ids into the table and into the output."""
         cdef Miss *miss
         cdef KeyLine *line
-        cdef uint32_t *ids
+        cdef uint32_t *entry
         cdef Py_ssize_t moved = 0, end = scratch.size, start
         cdef int at, half
         if scratch.n_misses == 0:
             return 0
-        self.merger.merge_all(scratch.misses, scratch.n_misses)
+        self.merger.merge_all(scratch.misses, scratch.n_misses, scratch.memo)
         for at in range(scratch.n_misses):
             miss = scratch.misses + at
-            line = scratch.find(miss.key, miss.size, miss.line, &half)
+            line = scratch.find(miss.key, miss.line, &half)
             if line == NULL or line.ids[4 * half + 3] != (PENDING | <uint32_t>at):
                 continue  # pushed out by another
-            ids = line.ids + 4 * half
-            if miss.count <= 3:
-                memcpy(ids, miss.ids, 12)
-                ids[3] = miss.count
-                continue
-            if miss.size <= KEY_SHORT:  # it needs a line of its own
-                if half == 0 and line.key[3]:
-                    memcpy(line.key, line.key + 2, 16)
-                    memcpy(line.ids, line.ids + 4, 16)
-                    half = 1
-                line.key[2 * half] = line.key[2 * half + 1] = 0
-                if miss.count <= INLINE:
-                    ids = scratch.make_room(miss.key, miss.line, True)
-            elif miss.count > INLINE:
-                memset(line.key, 0, sizeof(line.key))
-            if miss.count <= INLINE:
-                memcpy(ids, miss.ids, 12)
-                memcpy(ids + 4, miss.ids + 3, 16)
-                ids[3] = miss.count
+            scratch.note(line.ids + 4 * half, miss.ids, miss.count, miss.data, 0, key_is_long(miss.key))
         for at in range(scratch.n_gaps):
             moved += scratch.misses[scratch.gaps[at].miss].count
         scratch.size += moved

@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastbpe.core.characters_native cimport Characters
@@ -37,6 +38,19 @@ cdef struct Miss:
     uint32_t ids[LOCKSTEP_LANES]
 
 
+cdef extern from "key.h" nogil:
+    ctypedef struct KeyLine:
+        uint64_t key[4]
+        uint32_t ids[8]
+
+
+cdef struct Memo:
+    # What one user of a Merger remembers of long pretokens.  All zero: nothing.
+    uint64_t verdicts[1 << 16]  # 1 << 43 | left << 22 | right << 1 | whether they may stand side by side
+    KeyLine segments[1 << 13]   # stretches between boundaries that no token crosses; the second word is 0 in an empty one
+
+
+@cython.final
 cdef class Merger:
     # Symbols are numbered by priority: 0 to 255 are the bytes, then the tokens in the order in which merges make them,
     # then those that no merge makes.
@@ -86,7 +100,10 @@ cdef class Merger:
     cdef void _index_roots(self) noexcept
     cdef int _index_characters(self) except -1
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
-    cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil
+    cdef Py_ssize_t _segment(
+        self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
+    ) except -1 nogil
+    cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil
     cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef uint32_t join(self, uint32_t left, uint32_t right) noexcept nogil
     cdef uint32_t _rank(
@@ -99,15 +116,20 @@ cdef class Merger:
     cdef Py_ssize_t _merge_linked(
         self, const uint8_t *data, uint32_t size, uint32_t *out, Heap *heap, uint32_t *links, bint loading
     ) except -1 nogil
-    cdef Py_ssize_t _backtrack(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil
+    cdef Py_ssize_t _backtrack(
+        self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
+    ) except -1 nogil
     cdef uint32_t _longest(self, const uint8_t *data, Py_ssize_t size, uint64_t *steps) noexcept nogil
     cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps) except -1 nogil
+    cdef int _verdict(
+        self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps, Memo *memo
+    ) except -1 nogil
     cdef int _valid_flagged(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil
     cdef uint32_t _step(self, uint32_t node, uint8_t byte) noexcept nogil
 
     cdef uint32_t _find_hashed(self, const uint8_t *data, Py_ssize_t size, uint64_t hashed) noexcept nogil
     cdef bint _is_wide(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef bint _is_short(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
-    cdef int merge_all(self, Miss *misses, int count) except -1 nogil
+    cdef int merge_all(self, Miss *misses, int count, Memo *memo) except -1 nogil
     cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
-    cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil
+    cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil

@@ -39,7 +39,11 @@ cdef extern from "lockstep.h" nogil:
     uint64_t lockstep_hash(uint64_t key, uint64_t seed)
 
 cdef extern from "key.h" nogil:
+    enum:
+        KEY_LONGEST
     void key_prefetch(const void *address)
+    void key_make(const uint8_t *data, size_t size, uint64_t *key)
+    uint64_t key_hash(const uint64_t *key, uint64_t seed, uint64_t secret)
 
 cdef enum:
     SHORT = 64         # bytes: the room of the step-by-step merge
@@ -687,6 +691,18 @@ cdef class Merger:
                 limit = right + 1
                 right = self.left[right]
 
+    cdef inline int _verdict(
+        self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps, Memo *memo
+    ) except -1 nogil:
+        """The same, remembered: in many scripts the same symbols meet again and again."""
+        cdef uint64_t key = <uint64_t>1 << 42 | <uint64_t>left << 21 | right
+        cdef uint64_t *known = &memo.verdicts[hash_number(key) >> 48]
+        cdef int valid
+        if known[0] >> 1 != key:
+            valid = self._valid(left, right, data, steps)
+            known[0] = key << 1 | valid
+        return known[0] & 1
+
     cdef int _valid_flagged(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil:
         """The same by merging, for symbols whose merges are not undone in the order of their numbers."""
         cdef uint32_t size = self.offset[left + 1] - self.offset[left]
@@ -700,7 +716,9 @@ cdef class Merger:
         finally:
             free(out)
 
-    cdef Py_ssize_t _backtrack(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil:
+    cdef Py_ssize_t _backtrack(
+        self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
+    ) except -1 nogil:
         cdef uint8_t small[64]
         cdef uint8_t *dead = small  # a bit for each position from which no way leads on
         cdef Py_ssize_t count = 0, position = 0, end
@@ -724,10 +742,10 @@ cdef class Merger:
                 if symbol != NONE:
                     end = position + self.offset[symbol + 1] - self.offset[symbol]
                     if dead[end >> 3] >> (end & 7) & 1 or (
-                        count and not self._valid(
+                        count and not self._verdict(
                             out[count - 1], symbol,
                             data + position - (self.offset[out[count - 1] + 1] - self.offset[out[count - 1]]),
-                            &steps,
+                            &steps, memo,
                         )
                     ):
                         symbol = self.prefix[symbol]
@@ -758,7 +776,7 @@ cdef class Merger:
         cdef uint32_t symbol = self.find(data, size)
         return NONE if symbol == NONE else self.id_of[symbol]
 
-    cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil:
+    cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil:
         """Write the ids of one pretoken to `out`, which has room for `size`; return how many.
 
         The whole pretoken is not looked up here.  May be called with or without the GIL.
@@ -773,18 +791,42 @@ cdef class Merger:
                 position += used
                 if rest == 0:
                     return count
-                count += self._solve(data + position, rest, out + count)
+                count += self._segment(data + position, rest, out + count, memo)
                 position += rest
                 if position == size:
                     return count
-        return self._solve(data, size, out)
+        return self._solve(data, size, out, memo)
 
-    cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil:
+    cdef Py_ssize_t _segment(
+        self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
+    ) except -1 nogil:
+        """Write the ids of a segment of a few characters, of which there are few; return how many."""
+        cdef uint8_t copy[KEY_LONGEST + 1]
+        cdef uint64_t key[4]
+        cdef KeyLine *line
+        cdef Py_ssize_t count
+        if size > KEY_LONGEST:
+            return self._solve(data, size, out, memo)
+        memcpy(copy, data, size)
+        key_make(copy, size, key)
+        line = &memo.segments[key_hash(key, SEED, SECRET) >> 51]
+        if ((line.key[0] ^ key[0]) | (line.key[1] ^ key[1]) | (line.key[2] ^ key[2]) | (line.key[3] ^ key[3])) == 0:
+            count = line.ids[0]
+            memcpy(out, line.ids + 1, count * sizeof(uint32_t))
+            return count
+        count = self._solve(data, size, out, memo)
+        if count <= 7:
+            memcpy(line.key, key, sizeof(key))
+            line.ids[0] = <uint32_t>count
+            memcpy(line.ids + 1, out, count * sizeof(uint32_t))
+        return count
+
+    cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil:
         """Write the ids of bytes of any length and kind; return how many."""
         cdef Py_ssize_t count, at
         if self._is_short(data, size):
             return self._ids_of(data, size, out)
-        count = self._backtrack(data, size, out)
+        count = self._backtrack(data, size, out, memo)
         for at in range(count):
             out[at] = self.id_of[out[at]]
         return count
@@ -797,7 +839,7 @@ cdef class Merger:
     cdef inline bint _is_short(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         return size <= SHORT_WIDE or (size <= SHORT_BYTES and data[0] < 0xE0)
 
-    cdef int merge_all(self, Miss *misses, int count) except -1 nogil:
+    cdef int merge_all(self, Miss *misses, int count, Memo *memo) except -1 nogil:
         """Find the ids of up to LOCKSTEP_WORDS pretokens of at most LOCKSTEP_LANES bytes."""
         cdef LockstepWord words[LOCKSTEP_WORDS]
         cdef int word_of[LOCKSTEP_WORDS]
@@ -820,7 +862,7 @@ cdef class Merger:
                 lockstep_begin(&words[n_words], &self.lockstep_pairs, miss.data, <int>miss.size)
                 n_words += 1
             else:
-                miss.count = <int>self.merge_into(miss.data, miss.size, miss.ids)
+                miss.count = <int>self.merge_into(miss.data, miss.size, miss.ids, memo)
         self.lockstep_run(words, n_words, &self.lockstep_pairs)
         for at in range(count):
             if word_of[at] >= 0:
@@ -838,6 +880,7 @@ cdef class Merger:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(piece), count, at
         cdef uint32_t number
         cdef uint32_t *out
+        cdef Memo *memo = NULL
         if size == 0:
             return []
         if self.whole:
@@ -846,8 +889,11 @@ cdef class Merger:
                 return [number]
         out = <uint32_t *>resized(NULL, size, sizeof(uint32_t))
         try:
+            memo = <Memo *>resized(NULL, 1, sizeof(Memo))
+            memset(memo, 0, sizeof(Memo))
             with nogil:
-                count = self.merge_into(data, size, out)
+                count = self.merge_into(data, size, out, memo)
             return [out[at] for at in range(count)]
         finally:
+            free(memo)
             free(out)

@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "boxes.h" nogil:
@@ -61,6 +62,7 @@ cdef struct Run:
 cdef void scan_reset(Scan *scan) noexcept nogil
 
 
+@cython.final
 cdef class Splitter:
     cdef uint16_t *stage1
     cdef uint8_t *stage2
@@ -88,6 +90,7 @@ cdef class Splitter:
     cdef void _context(self, const uint8_t *data, Scan *scan, uint8_t *before) noexcept nogil
 
 
+@cython.final
 cdef class SplitStream:
     cdef Splitter splitter
     cdef uint8_t *data
