@@ -4,11 +4,25 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from fastbpe.core.merge_native cimport KeyLine, Memo, Merger, Miss
 from fastbpe.core.split_native cimport Found, Scan, Splitter, SplitStream
 
-cdef struct Piece:
-    uint64_t key[4]
-    const uint8_t *data
-    Py_ssize_t size
-    uint64_t line        # that may hold it; of no meaning for a pretoken without a key
+cdef extern from "key.h" nogil:
+    ctypedef struct KeyBatch:
+        uint64_t key[64][4]
+        const uint8_t *data[64]
+        size_t size[64]
+        uint32_t line[64]
+        int count
+        const uint8_t *begin
+
+    ctypedef struct KeySecret:
+        uint64_t words[4]
+
+    ctypedef struct KeyCode:
+        uint32_t (*hash)(const uint64_t *key, const KeySecret *secret) noexcept nogil
+        int (*prepare)(
+            KeyBatch *batch, const uint8_t *base, const uint32_t *ends, int at, int count, const uint8_t *limit,
+            const KeySecret *secret, const KeyLine *lines, uint32_t mask
+        ) noexcept nogil
+        int (*emit)(const KeyBatch *batch, int at, KeyLine *lines, uint32_t **out) noexcept nogil
 
 
 cdef struct Gap:
@@ -19,8 +33,9 @@ cdef struct Gap:
 @cython.final
 cdef class Scratch:
     cdef KeyLine *lines
-    cdef uint64_t mask     # number of lines - 1
-    cdef uint64_t learned  # pretokens entered since the table has this size
+    cdef KeyCode code
+    cdef uint32_t mask     # number of lines - 1
+    cdef uint32_t learned  # pretokens entered since the table has this size
     cdef uint32_t *out
     cdef Py_ssize_t size
     cdef Py_ssize_t capacity
@@ -33,8 +48,7 @@ cdef class Scratch:
     cdef Gap gaps[256]
     cdef int n_gaps
 
-    cdef KeyLine *find(self, const uint64_t *key, uint64_t line, int *half) noexcept nogil
-    cdef uint32_t *make_room(self, const uint64_t *key, uint64_t at) noexcept nogil
+    cdef uint32_t *make_room(self, const uint64_t *key, uint32_t at) noexcept nogil
     cdef void note(
         self, uint32_t *entry, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size, bint whole_line
     ) noexcept nogil
@@ -51,6 +65,7 @@ cdef class Scratch:
 cdef class Encoder:
     cdef readonly object splitter
     cdef readonly Merger merger
+    cdef KeyCode code
     cdef Splitter native_splitter
     cdef list idle
 
@@ -60,8 +75,8 @@ cdef class Encoder:
     cdef int encode_found(
         self, const uint8_t *data, const Found *found, Py_ssize_t readable, Scratch scratch
     ) except -1 nogil
-    cdef int emit(self, const Piece *piece, Scratch scratch) except -1 nogil
-    cdef int miss(self, const Piece *piece, uint32_t *entry, Scratch scratch) except -1 nogil
+    cdef int emit(self, const KeyBatch *batch, int at, Scratch scratch) except -1 nogil
+    cdef int miss(self, const KeyBatch *batch, int at, uint32_t *entry, Scratch scratch) except -1 nogil
     cdef int wait(self, int miss, Scratch scratch) except -1 nogil
     cdef int resolve(self, Scratch scratch) except -1 nogil
     cdef bint encode_slice(

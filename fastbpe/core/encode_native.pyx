@@ -15,7 +15,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, NONE, Memo, Merger, Miss
-from fastbpe.core.split_native cimport DROPPED, FAR, Found, Scan, Splitter, SplitStream, scan_reset
+from fastbpe.core.split_native cimport BOXES_CHUNK, DROPPED, FAR, Found, Scan, Splitter, SplitStream, scan_reset
 
 from os import urandom as _urandom
 
@@ -29,15 +29,11 @@ cdef extern from "key.h" nogil:
     enum:
         KEY_LONGEST
         KEY_HASHED
-    void key_prefetch(const void *address)
-    void key_make(const uint8_t *data, size_t size, uint64_t *key)
-    void key_make_hashed(const uint8_t *data, size_t size, uint64_t seed, uint64_t secret, uint64_t *key)
     bint key_is_long(const uint64_t *key)
-    uint64_t key_hash(const uint64_t *key, uint64_t seed, uint64_t secret)
-    bint key_in_line(const KeyLine *line, const uint64_t *key, int *half)
+    KeyLine *key_find(const uint64_t *key, uint32_t at, KeyLine *lines, int *half)
+    KeyCode key_code(const char *kind)
 
 cdef enum:
-    BATCH = 64             # pretokens whose lines are fetched together
     FIRST_LINES = 1 << 12  # of 64 bytes: 256 KB for a process that encodes little
     LINES = 1 << 19        # 32 MB in full use
     RING = 1 << 22         # words of four bytes: 16 MB in full use
@@ -57,34 +53,15 @@ cdef extern from *:
     const uint32_t IN_RING "FASTBPE_IN_RING"  # the rest is the count; two words before it say where in the ring
 
 # No text can be prepared in which all pretokens meet in one line.
-cdef uint64_t SEED = int.from_bytes(_urandom(8), "little")
-cdef uint64_t SECRET = int.from_bytes(_urandom(8), "little") | 1
-
-
-cdef inline void prepare(
-    Piece *piece, const uint8_t *data, Py_ssize_t size, Py_ssize_t readable, const KeyLine *lines, uint64_t mask
-) noexcept nogil:
-    """Note a pretoken, and send for the line that may hold it.  `readable`: the bytes that may be read from `data`."""
-    cdef uint8_t copy[KEY_LONGEST + 1]
-    piece.data = data
-    piece.size = size
-    if size <= KEY_LONGEST:
-        if readable < KEY_LONGEST + 1:
-            memcpy(copy, data, size)
-            data = copy
-        key_make(data, size, piece.key)
-    elif size <= KEY_HASHED:
-        key_make_hashed(data, size, SEED, SECRET, piece.key)
-    else:
-        return
-    piece.line = key_hash(piece.key, SEED, SECRET) & mask
-    key_prefetch(lines + piece.line)
+cdef KeySecret SECRET
+SECRET.words = [int.from_bytes(_urandom(8), "little") | 1 for _ in range(4)]
 
 
 cdef class Scratch:
     """The memory of one call: the pretoken table, the ids so far, and what waits for ids."""
 
-    def __cinit__(self):
+    def __cinit__(self, Encoder encoder not None):
+        self.code = encoder.code
         self.mask = FIRST_LINES - 1
         self.lines = <KeyLine *>pages_alloc(FIRST_LINES * sizeof(KeyLine))
         self.misses = <Miss *>malloc(LOCKSTEP_WORDS * sizeof(Miss))
@@ -102,15 +79,7 @@ cdef class Scratch:
         free(self.out)
         free(self.ring)
 
-    cdef KeyLine *find(self, const uint64_t *key, uint64_t line, int *half) noexcept nogil:
-        """Return the line that has the key, its own or the other of the pair, or NULL."""
-        if key_in_line(self.lines + line, key, half):
-            return self.lines + line
-        if key_in_line(self.lines + (line ^ 1), key, half):
-            return self.lines + (line ^ 1)
-        return NULL
-
-    cdef uint32_t *make_room(self, const uint64_t *key, uint64_t at) noexcept nogil:
+    cdef uint32_t *make_room(self, const uint64_t *key, uint32_t at) noexcept nogil:
         """Enter a key that the table lacks; return the ids of its entry.  What is in the way is forgotten."""
         cdef KeyLine *line = self.lines + at
         cdef KeyLine *other = self.lines + (at ^ 1)
@@ -136,7 +105,7 @@ cdef class Scratch:
 
     cdef void widen(self) noexcept nogil:
         """Go on with a table four times as large; without the memory for it, with this one."""
-        cdef uint64_t old = self.mask + 1, lines = min(4 * old, <uint64_t>LINES), at
+        cdef uint32_t old = self.mask + 1, lines = min(4 * old, <uint32_t>LINES), at
         cdef KeyLine *before = self.lines
         cdef KeyLine *after
         cdef uint64_t key[4]
@@ -156,12 +125,12 @@ cdef class Scratch:
                     continue
                 memcpy(key, before[at].key, sizeof(key))
                 if key_is_long(key):
-                    ids = self.make_room(key, key_hash(key, SEED, SECRET) & self.mask)
+                    ids = self.make_room(key, self.code.hash(key, &SECRET) & self.mask)
                     memcpy(ids, before[at].ids, 32)
                     break
                 memcpy(key, before[at].key + 2 * half, 16)
-                key[2] = key[3] = 0xFEFEFEFEFEFEFEFEULL
-                ids = self.make_room(key, key_hash(key, SEED, SECRET) & self.mask)
+                memcpy(key + 2, key, 16)
+                ids = self.make_room(key, self.code.hash(key, &SECRET) & self.mask)
                 memcpy(ids, before[at].ids + 4 * half, 16)
         pages_free(before, old * sizeof(KeyLine))
         self.learned = 0
@@ -248,17 +217,20 @@ cdef class Scratch:
 
 
 cdef class Encoder:
-    def __cinit__(self, splitter, Merger merger not None):
+    def __cinit__(self, splitter, Merger merger not None, *, str vectors=""):
+        self.code = key_code(vectors.encode())
+        if not self.code.hash:
+            raise ValueError(f"vectors must be of a kind that this processor has, got {vectors!r}")
         self.splitter = splitter
         self.native_splitter = splitter if isinstance(splitter, Splitter) else None
         self.merger = merger
-        self.idle = [Scratch()]  # ready before the first call, which may run under a memory limit
+        self.idle = [Scratch(self)]  # ready before the first call, which may run under a memory limit
 
     cdef Scratch acquire(self):
         try:
             return self.idle.pop()
         except IndexError:
-            return Scratch()
+            return Scratch(self)
 
     cdef void release(self, Scratch scratch):
         scratch.size = 0
@@ -282,82 +254,75 @@ cdef class Encoder:
         self, const uint8_t *data, const Found *found, Py_ssize_t readable, Scratch scratch
     ) except -1 nogil:
         """Append the ids of the stretches that a splitter found.  `readable`: the bytes that may be read from `data`."""
-        cdef Piece pieces[BATCH]
-        cdef Py_ssize_t begin = found.begin, end, at = 0
-        cdef uint32_t stop
-        cdef int count, place
+        cdef KeyBatch batch
+        cdef Py_ssize_t at = 0
+        cdef uint32_t *out
+        cdef int place
         if scratch.n_misses:
             with gil:
                 raise RuntimeError("a call failed in the middle of this stream: begin a new one")
-        if found.count:
-            # A pretoken has no more ids than bytes; a few more are written than count.
-            stop = found.ends[found.count - 1] & ~DROPPED
-            scratch.reserve(found.base + stop - begin + 16)
+        if found.count == 0:
+            return 0
+        # A pretoken has no more ids than bytes; a few more are written than count.
+        scratch.reserve(found.base + (found.ends[found.count - 1] & ~DROPPED) - found.begin + 16)
+        batch.begin = data + found.begin
         while at < found.count:
-            count = 0
-            while count < BATCH and at < found.count:
-                stop = found.ends[at]
-                end = found.base + (stop & ~DROPPED)
-                if not stop & DROPPED:
-                    prepare(&pieces[count], data + begin, end - begin, readable - begin, scratch.lines, scratch.mask)
-                    count += 1
-                begin = end
-                at += 1
-            for place in range(count):
-                self.emit(&pieces[place], scratch)
+            at = self.code.prepare(
+                &batch, data + found.base, found.ends, <int>at, <int>found.count, data + readable, &SECRET,
+                scratch.lines, scratch.mask
+            )
+            place = 0
+            while True:
+                out = scratch.out + scratch.size
+                place = self.code.emit(&batch, place, scratch.lines, &out)
+                scratch.size = out - scratch.out
+                if place == batch.count:
+                    break
+                self.emit(&batch, place, scratch)
+                place += 1
         self.resolve(scratch)
         if scratch.learned > scratch.mask:
             scratch.widen()
         return 0
 
-    cdef inline int emit(self, const Piece *piece, Scratch scratch) except -1 nogil:
-        """Append the ids of a prepared pretoken, or note that they are to come."""
-        cdef uint32_t *out = scratch.out + scratch.size
+    cdef int emit(self, const KeyBatch *batch, int at, Scratch scratch) except -1 nogil:
+        """Append the ids of a prepared pretoken that are not in its line, or note that they are to come."""
+        cdef const uint64_t *key = batch.key[at]
         cdef uint32_t *entry
         cdef const uint32_t *ids
         cdef KeyLine *line
         cdef int half
-        if piece.size > KEY_HASHED:
-            return self.encode_piece(piece.data, piece.size, scratch)
-        line = scratch.lines + piece.line
-        if not key_in_line(line, piece.key, &half):
-            line = scratch.lines + (piece.line ^ 1)
-            if not key_in_line(line, piece.key, &half):
-                return self.miss(piece, scratch.make_room(piece.key, piece.line), scratch)
+        if batch.size[at] > KEY_HASHED:
+            return self.encode_piece(batch.data[at], batch.size[at], scratch)
+        line = key_find(key, batch.line[at], scratch.lines, &half)
+        if line == NULL:
+            return self.miss(batch, at, scratch.make_room(key, batch.line[at]), scratch)
         entry = line.ids + 4 * half
-        memcpy(out, entry, 16)  # most have fewer; the rest is overwritten
-        if entry[3] <= 3:
-            scratch.size += entry[3]
-        elif entry[3] & PENDING:
+        if entry[3] & PENDING:
             return self.wait(entry[3] & ~PENDING, scratch)
-        elif entry[3] & IN_RING:
-            ids = scratch.recall(entry, piece.data, piece.size)
-            if ids == NULL:
-                return self.miss(piece, entry, scratch)
-            memcpy(out, ids, (entry[3] & ~IN_RING) * sizeof(uint32_t))
-            scratch.size += entry[3] & ~IN_RING
-        else:
-            memcpy(out + 3, entry + 4, 16)
-            scratch.size += entry[3]
+        ids = scratch.recall(entry, batch.data[at], batch.size[at])
+        if ids == NULL:
+            return self.miss(batch, at, entry, scratch)
+        memcpy(scratch.out + scratch.size, ids, (entry[3] & ~IN_RING) * sizeof(uint32_t))
+        scratch.size += entry[3] & ~IN_RING
         return 0
 
-    cdef int miss(self, const Piece *piece, uint32_t *entry, Scratch scratch) except -1 nogil:
+    cdef int miss(self, const KeyBatch *batch, int at, uint32_t *entry, Scratch scratch) except -1 nogil:
         """Find the ids of a pretoken that has an entry without ids: those of a long one at once, others later."""
         cdef Miss *miss = scratch.misses + scratch.n_misses
-        cdef Py_ssize_t before = scratch.size
-        if piece.size > KEY_LONGEST:
+        cdef const uint8_t *data = batch.data[at]
+        cdef Py_ssize_t before = scratch.size, size = batch.size[at]
+        if size > KEY_LONGEST:
             memset(entry, 0, 12)
             entry[3] = IN_RING  # long gone, if this fails
-            self.encode_piece(piece.data, piece.size, scratch)
-            scratch.note(
-                entry, scratch.out + before, <uint32_t>(scratch.size - before), piece.data, <uint32_t>piece.size, False
-            )
+            self.encode_piece(data, size, scratch)
+            scratch.note(entry, scratch.out + before, <uint32_t>(scratch.size - before), data, <uint32_t>size, False)
             return 0
         entry[3] = PENDING | <uint32_t>scratch.n_misses
-        memcpy(miss.key, piece.key, sizeof(miss.key))
-        miss.data = piece.data
-        miss.size = piece.size
-        miss.line = piece.line
+        memcpy(miss.key, batch.key[at], sizeof(miss.key))
+        miss.data = data
+        miss.size = size
+        miss.line = batch.line[at]
         scratch.n_misses += 1
         return self.wait(scratch.n_misses - 1, scratch)
 
@@ -382,7 +347,7 @@ cdef class Encoder:
         self.merger.merge_all(scratch.misses, scratch.n_misses, scratch.memo)
         for at in range(scratch.n_misses):
             miss = scratch.misses + at
-            line = scratch.find(miss.key, miss.line, &half)
+            line = key_find(miss.key, miss.line, scratch.lines, &half)
             if line == NULL or line.ids[4 * half + 3] != (PENDING | <uint32_t>at):
                 continue  # pushed out by another
             scratch.note(line.ids + 4 * half, miss.ids, miss.count, miss.data, 0, key_is_long(miss.key))
@@ -434,7 +399,7 @@ cdef class Encoder:
         while at < spans.shape[0]:
             found.count = 0
             found.begin = found.base = spans[at, 0]
-            while at < spans.shape[0] and found.count < BATCH and spans[at, 1] - found.base < FAR:
+            while at < spans.shape[0] and found.count < BOXES_CHUNK and spans[at, 1] - found.base < FAR:
                 if found.count and spans[at, 0] > spans[at - 1, 1]:
                     found.ends[found.count] = <uint32_t>(spans[at, 0] - found.base) | DROPPED
                     found.count += 1

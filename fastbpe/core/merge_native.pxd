@@ -32,7 +32,7 @@ cdef struct Miss:
     uint64_t key[4]
     const uint8_t *data
     Py_ssize_t size
-    uint64_t line
+    uint32_t line
     uint64_t hashed
     int count
     uint32_t ids[LOCKSTEP_LANES]

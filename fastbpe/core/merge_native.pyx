@@ -43,7 +43,9 @@ cdef extern from "key.h" nogil:
         KEY_LONGEST
     void key_prefetch(const void *address)
     void key_make(const uint8_t *data, size_t size, uint64_t *key)
-    uint64_t key_hash(const uint64_t *key, uint64_t seed, uint64_t secret)
+    ctypedef struct KeySecret:
+        uint64_t words[4]
+    uint32_t key_hash_plain(const uint64_t *key, const KeySecret *secret)
 
 cdef enum:
     SHORT = 64         # bytes: the room of the step-by-step merge
@@ -56,6 +58,8 @@ cdef enum:
 # A vocabulary from a stranger must not be able to choose tokens that collide.
 cdef uint64_t SEED = int.from_bytes(_urandom(8), "little")
 cdef uint64_t SECRET = int.from_bytes(_urandom(8), "little") | 1
+cdef KeySecret SEGMENT_SECRET
+SEGMENT_SECRET.words = [SEED, SECRET, SEED, SECRET]
 
 
 cdef inline uint64_t hash_bytes(const uint8_t *data, Py_ssize_t size) noexcept nogil:
@@ -809,7 +813,7 @@ cdef class Merger:
             return self._solve(data, size, out, memo)
         memcpy(copy, data, size)
         key_make(copy, size, key)
-        line = &memo.segments[key_hash(key, SEED, SECRET) >> 51]
+        line = &memo.segments[key_hash_plain(key, &SEGMENT_SECRET) >> 19]
         if ((line.key[0] ^ key[0]) | (line.key[1] ^ key[1]) | (line.key[2] ^ key[2]) | (line.key[3] ^ key[3])) == 0:
             count = line.ids[0]
             memcpy(out, line.ids + 1, count * sizeof(uint32_t))
