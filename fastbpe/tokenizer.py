@@ -27,6 +27,8 @@ MAX_PRETOKEN_BYTES = 64 << 20
 MAX_THREADS = 1024
 _FORBIDDEN = 1 << 32  # matches from here on are special tokens that the call did not allow; below, the number is the id
 _RAW = -1
+_NOTHING: frozenset[str] = frozenset()
+_ALL: Literal["all"] = "all"
 _BATCH = 1 << 18  # characters; a batch below this is encoded by one thread
 _POLICIES = 16  # combinations of allowed and disallowed tokens remembered by one tokenizer
 
@@ -60,7 +62,9 @@ class Tokenizer:
         self._spec = spec
         splitter = make_splitter(spec.splits, allow_regex)
         merger = core.Merger(spec.vocab, spec.merges, spec.whole)
-        self._encoder = core.Encoder(splitter, merger)
+        self._encoder = core.Encoder(splitter, merger, ascii_only=spec.normalizer is not None)
+        self._encode_text = self._encoder.encode_text
+        self._normalizer = spec.normalizer
         others: dict[int, bytes] = {}
         for added in spec.added_tokens:
             others.setdefault(added.id, added.content.encode())
@@ -69,6 +73,8 @@ class Tokenizer:
         self._added = {t.content: t.id for t in spec.added_tokens if not t.special}
         self._make_policy = lru_cache(maxsize=_POLICIES)(self._make_policy_uncached)
         self._policies: dict[tuple[SpecialTokens, SpecialTokens], _Policy] = {}  # by the arguments as they were given
+        self._default = self._policy(_NOTHING, _ALL, "").matcher
+        self._ordinary = self._policy((), (), "").matcher
 
     # ---------------------------------------------------------------- the definition
 
@@ -163,8 +169,8 @@ class Tokenizer:
         self,
         text: str,
         *,
-        allowed_special: SpecialTokens = frozenset(),
-        disallowed_special: SpecialTokens = "all",
+        allowed_special: SpecialTokens = _NOTHING,
+        disallowed_special: SpecialTokens = _ALL,
     ) -> list[int]:
         """Return the ids of a text.
 
@@ -178,23 +184,28 @@ class Tokenizer:
             SpecialTokenError: the text spells a disallowed special token.
             TypeError: text is not a str; for bytes there is encode_bytes().
         """
-        ids: list[int] = self._encode(text, allowed_special, disallowed_special, "encode()").tolist()
-        return ids
+        if allowed_special is _NOTHING and disallowed_special is _ALL:  # short texts: a call costs more than its work
+            ids: list[int] | None = self._encode_text(text, self._default, True)
+            if ids is not None:
+                return ids
+        return self._encode(text, allowed_special, disallowed_special, "encode()", listed=True)  # type: ignore[no-any-return]
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the ids of a text in which special tokens are ordinary text; never raises on content."""
-        ids: list[int] = self._encode(text, (), (), "encode_ordinary()").tolist()
-        return ids
+        ids: list[int] | None = self._encode_text(text, self._ordinary, True)
+        if ids is not None:
+            return ids
+        return self._encode(text, (), (), "encode_ordinary()", listed=True)  # type: ignore[no-any-return]
 
     def encode_to_numpy(
         self,
         text: str,
         *,
-        allowed_special: SpecialTokens = frozenset(),
-        disallowed_special: SpecialTokens = "all",
+        allowed_special: SpecialTokens = _NOTHING,
+        disallowed_special: SpecialTokens = _ALL,
     ) -> NDArray[np.uint32]:
         """Return the ids of a text as an array, uint32 [n], owned and writable; otherwise as encode()."""
-        return self._encode(text, allowed_special, disallowed_special, "encode_to_numpy()")
+        return self._encode(text, allowed_special, disallowed_special, "encode_to_numpy()")  # type: ignore[no-any-return]
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Return the ids of any bytes.
@@ -216,7 +227,7 @@ class Tokenizer:
         for valid, part in runs(data):
             if not valid:
                 cuts.append([position, position + len(part), _RAW])
-            elif matcher is not None or self.spec.normalizer is not None:
+            elif matcher is not None or self._normalizer is not None:
                 part, found = self._normalized(part, matcher.find(part)[0] if matcher else _NO_CUTS)
                 cuts += [[position + start, position + end, number] for start, end, number in found.tolist()]
             parts.append(part)
@@ -228,8 +239,8 @@ class Tokenizer:
         self,
         texts: Iterable[str],
         *,
-        allowed_special: SpecialTokens = frozenset(),
-        disallowed_special: SpecialTokens = "all",
+        allowed_special: SpecialTokens = _NOTHING,
+        disallowed_special: SpecialTokens = _ALL,
         threads: int | None = None,
     ) -> list[list[int]]:
         """Return the ids of each text; as encode() on each.
@@ -247,8 +258,8 @@ class Tokenizer:
         self,
         texts: Iterable[str],
         *,
-        allowed_special: SpecialTokens = frozenset(),
-        disallowed_special: SpecialTokens = "all",
+        allowed_special: SpecialTokens = _NOTHING,
+        disallowed_special: SpecialTokens = _ALL,
         threads: int | None = None,
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """Return the ids of all texts in one array, uint32 [n], and where each begins, int64 [len(texts) + 1].
@@ -264,8 +275,8 @@ class Tokenizer:
         self,
         chunks: Iterable[str] | Iterable[bytes],
         *,
-        allowed_special: SpecialTokens = frozenset(),
-        disallowed_special: SpecialTokens = "all",
+        allowed_special: SpecialTokens = _NOTHING,
+        disallowed_special: SpecialTokens = _ALL,
         max_pretoken_bytes: int = MAX_PRETOKEN_BYTES,
     ) -> Iterator[int]:
         """Yield the ids of a text that arrives in chunks; they do not depend on where it is cut.
@@ -292,8 +303,8 @@ class Tokenizer:
         chunks: Iterable[str] | Iterable[bytes],
         *,
         size: int = 65536,
-        allowed_special: SpecialTokens = frozenset(),
-        disallowed_special: SpecialTokens = "all",
+        allowed_special: SpecialTokens = _NOTHING,
+        disallowed_special: SpecialTokens = _ALL,
         max_pretoken_bytes: int = MAX_PRETOKEN_BYTES,
     ) -> Iterator[NDArray[np.uint32]]:
         """Yield what iter_encode() yields as arrays, uint32 [size], the last one shorter."""
@@ -372,25 +383,30 @@ class Tokenizer:
         disallowed: SpecialTokens,
         function: str,
         check: Callable[[], object] | None = None,
-    ) -> NDArray[np.uint32]:
+        listed: bool = False,
+    ) -> Any:
+        """Return the ids of a text as an array, or as a list."""
         if not isinstance(text, str):
             hint = "; bytes go to encode_bytes()" if isinstance(text, (bytes, bytearray, memoryview)) else ""
             raise TypeError(f"{function}: text must be a str, got {show(text)}{hint}")
         matcher, forbidden = self._policy(allowed, disallowed, function)
+        ids = self._encode_text(text, matcher, listed, check)
+        if ids is not None:
+            return ids
         data, cuts = to_utf8(text), None
         if matcher is not None:
             cuts, _ = matcher.find(data)
             if forbidden and len(cuts) and cuts[:, 2].max() >= _FORBIDDEN:
                 start, _, number = cuts[cuts[:, 2] >= _FORBIDDEN][0].tolist()
                 raise SpecialTokenError(forbidden[number - _FORBIDDEN], len(data[:start].decode()))
-        if self.spec.normalizer is not None:
+        if self._normalizer is not None:
             data, cuts = self._normalized(data, _NO_CUTS if cuts is None else cuts)
-        ids: NDArray[np.uint32] = self._encoder.encode(data, cuts, check)
-        return ids
+        ids = self._encoder.encode(data, cuts, check)
+        return ids.tolist() if listed else ids
 
     def _normalized(self, data: bytes, cuts: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
         """Normalize the text between the cuts, and move them along."""
-        if self.spec.normalizer is None or data.isascii():
+        if self._normalizer is None or data.isascii():
             return data, cuts
         moved = cuts.copy()
         parts: list[bytes] = []
@@ -424,7 +440,7 @@ class Tokenizer:
             core.EncodeStream(self._encoder),
             matcher=matcher,
             on_match=on_match,
-            normalizer=self.spec.normalizer,
+            normalizer=self._normalizer,
             max_held=max_bytes,
             name=function,
         )

@@ -1,4 +1,5 @@
 cimport cython
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastbpe.core.merge_native cimport KeyLine, Memo, Merger, Miss
@@ -25,6 +26,10 @@ cdef extern from "key.h" nogil:
         int (*emit)(const KeyBatch *batch, int at, KeyLine *lines, uint32_t **out) noexcept nogil
 
 
+cdef extern from "utf8.h" nogil:
+    ctypedef size_t Utf8Write(const void *source, size_t count, int kind, uint8_t *to) noexcept nogil
+
+
 cdef struct Gap:
     Py_ssize_t at        # position in the output
     int miss             # whose ids belong there
@@ -42,6 +47,7 @@ cdef class Scratch:
     cdef Miss *misses
     cdef int n_misses
     cdef Memo *memo
+    cdef SplitStream splits  # for text that has to be turned into UTF-8; made when the first comes
     cdef uint32_t *ring
     cdef uint64_t ring_words
     cdef uint64_t written  # words
@@ -59,15 +65,20 @@ cdef class Scratch:
     cdef void widen(self) noexcept nogil
     cdef int reserve(self, Py_ssize_t room) except -1 nogil
     cdef object take(self)
+    cdef int shrink(self) except -1
 
 
 @cython.final
 cdef class Encoder:
     cdef readonly object splitter
     cdef readonly Merger merger
+    cdef bint ascii_only
     cdef KeyCode code
     cdef Splitter native_splitter
     cdef list idle
+    cdef Utf8Write *write
+    cdef PyObject **ints   # an int for each id; NULL until it is asked for
+    cdef uint32_t n_ints
 
     cdef Scratch acquire(self)
     cdef void release(self, Scratch scratch)
@@ -82,7 +93,9 @@ cdef class Encoder:
     cdef bint encode_slice(
         self, const uint8_t *data, Py_ssize_t size, bint final, Py_ssize_t readable, Scan *scan, Scratch scratch
     ) except -1 nogil
-    cdef int encode_text(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1
+    cdef int encode_whole(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1
+    cdef list take_list(self, Scratch scratch)
+    cdef bint encode_characters(self, text, Scratch scratch, check) except -1
     cdef int encode_spans(self, bytes text, Scratch scratch, object check) except -1
 
 

@@ -6,12 +6,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbpe.core.match_native import Matcher
 from fastbpe.core.merge_native import Merger
 
 class Encoder:
     splitter: Any
     merger: Merger
-    def __init__(self, splitter: Any, merger: Merger) -> None: ...
+    def __init__(self, splitter: Any, merger: Merger, *, ascii_only: bool = False, vectors: str = "") -> None: ...
+    def encode_text(
+        self,
+        text: object,
+        matcher: Matcher | None = None,
+        listed: bool = False,
+        check: Callable[[], object] | None = None,
+    ) -> NDArray[np.uint32] | list[int] | None: ...
     def encode(
         self, data: bytes, cuts: NDArray[np.int64] | None = None, check: Callable[[], object] | None = None
     ) -> NDArray[np.uint32]: ...

@@ -8,12 +8,17 @@ The pretokens of a chunk are looked up in batches, whose lines are on their way 
 at.  Those that are not found are collected and merged together; the ids behind them move up afterwards.
 """
 
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
+from cpython.unicode cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIND
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
+from fastbpe.core.match_native cimport Matcher
 from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, NONE, Memo, Merger, Miss
 from fastbpe.core.split_native cimport BOXES_CHUNK, DROPPED, FAR, Found, Scan, Splitter, SplitStream, scan_reset
 
@@ -40,6 +45,8 @@ cdef enum:
     FIRST_RING = 1 << 14
     SLICE = 1 << 20        # as in split_native
     KEPT = 1 << 18         # ids of output space that an idle scratch keeps
+    TEXT = 1 << 15         # characters that are turned into UTF-8 at once
+    SMALL = 1 << 11        # bytes of a text for which other threads may wait
     IDLE = 2               # scratches kept between calls
     GAPS = 256             # places in the output that wait for ids
 
@@ -52,9 +59,21 @@ cdef extern from *:
     const uint32_t PENDING "FASTBPE_PENDING"  # the ids are not known yet; the rest is the number of the miss
     const uint32_t IN_RING "FASTBPE_IN_RING"  # the rest is the count; two words before it say where in the ring
 
+cdef extern from "Python.h":
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
+
+cdef extern from "utf8.h" nogil:
+    enum:
+        UTF8_BEHIND
+    const size_t NO_UTF8 "SIZE_MAX"
+    Utf8Write *utf8_choose(const char *kind)
+
 # No text can be prepared in which all pretokens meet in one line.
 cdef KeySecret SECRET
 SECRET.words = [int.from_bytes(_urandom(8), "little") | 1 for _ in range(4)]
+
+
+_empty, _uint32 = np.empty, np.dtype(np.uint32)
 
 
 cdef class Scratch:
@@ -200,12 +219,17 @@ cdef class Scratch:
 
     cdef object take(self):
         """Return the ids so far as an array, and start anew."""
-        cdef uint32_t[::1] view
-        ids = np.empty(self.size, dtype=np.uint32)
+        cdef Py_buffer view
+        ids = _empty(self.size, _uint32)
         if self.size:
-            view = ids
-            memcpy(&view[0], self.out, self.size * sizeof(uint32_t))
+            PyObject_GetBuffer(ids, &view, PyBUF_WRITABLE)
+            memcpy(view.buf, self.out, self.size * sizeof(uint32_t))
+            PyBuffer_Release(&view)
         self.size = 0
+        self.shrink()
+        return ids
+
+    cdef int shrink(self) except -1:
         if self.capacity > KEPT:
             free(self.out)
             self.capacity = 4096
@@ -213,18 +237,31 @@ cdef class Scratch:
             if not self.out:
                 self.capacity = 0
                 raise MemoryError
-        return ids
+        return 0
 
 
 cdef class Encoder:
-    def __cinit__(self, splitter, Merger merger not None, *, str vectors=""):
+    def __cinit__(self, splitter, Merger merger not None, *, bint ascii_only=False, str vectors=""):
+        self.ascii_only = ascii_only
         self.code = key_code(vectors.encode())
         if not self.code.hash:
             raise ValueError(f"vectors must be of a kind that this processor has, got {vectors!r}")
         self.splitter = splitter
         self.native_splitter = splitter if isinstance(splitter, Splitter) else None
         self.merger = merger
+        self.write = utf8_choose(vectors.encode())
+        self.n_ints = merger.greatest_id() + 1
+        self.ints = <PyObject **>calloc(self.n_ints, sizeof(PyObject *))
+        if not self.ints:
+            self.n_ints = 0
+            raise MemoryError
         self.idle = [Scratch(self)]  # ready before the first call, which may run under a memory limit
+
+    def __dealloc__(self):
+        cdef uint32_t at
+        for at in range(self.n_ints):
+            Py_XDECREF(self.ints[at])
+        free(self.ints)
 
     cdef Scratch acquire(self):
         try:
@@ -376,11 +413,14 @@ cdef class Encoder:
             self.encode_found(data, &found, readable, scratch)
         return more
 
-    cdef int encode_text(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1:
+    cdef int encode_whole(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1:
         """Append the ids of one whole text."""
         cdef Scan scan
         cdef bint more = size > 0
         scan_reset(&scan)
+        if size <= SMALL:
+            self.encode_slice(data, size, True, size, &scan, scratch)
+            return 0
         while more:
             with nogil:
                 more = self.encode_slice(data, size, True, size, &scan, scratch)
@@ -417,6 +457,79 @@ cdef class Encoder:
                     check()
         return 0
 
+    cdef list take_list(self, Scratch scratch):
+        """Return the ids so far as a list, and start anew.  Each int is made once."""
+        cdef list ids = PyList_New(scratch.size)
+        cdef PyObject **ints = self.ints
+        cdef const uint32_t *out = scratch.out
+        cdef uint32_t number
+        cdef Py_ssize_t at
+        for at in range(scratch.size):
+            number = out[at]
+            if ints[number] == NULL:
+                made = <object>number
+                Py_INCREF(made)
+                ints[number] = <PyObject *>made
+            Py_INCREF(<object>ints[number])
+            PyList_SET_ITEM(ids, at, <object>ints[number])
+        scratch.size = 0
+        scratch.shrink()
+        return ids
+
+    cdef bint encode_characters(self, text, Scratch scratch, check) except -1:
+        """Append the ids of a str; return 0 if there is a surrogate."""
+        cdef const uint8_t *data = <const uint8_t *>PyUnicode_DATA(text)
+        cdef Py_ssize_t size = PyUnicode_GET_LENGTH(text), at = 0, count
+        cdef int kind = PyUnicode_KIND(text), widest = kind + 1 if kind < 4 else 4
+        cdef size_t written
+        cdef bint more
+        cdef SplitStream splits
+        if PyUnicode_IS_COMPACT_ASCII(text):
+            self.encode_whole(data, size, scratch, check)
+            return 1
+        splits = scratch.splits
+        if splits is None:
+            splits = scratch.splits = SplitStream(self.native_splitter)
+        try:
+            while at < size:
+                count = min(size - at, TEXT)
+                splits.make_room(count * widest + UTF8_BEHIND)
+                written = self.write(data + at * kind, count, kind, splits.data + splits.size)
+                if written == NO_UTF8:
+                    return 0
+                splits.size += written
+                at += count
+                more = True
+                while more:
+                    with nogil:
+                        more = self.encode_slice(
+                            splits.data, splits.size, at == size, splits.size + 32, &splits.scan, scratch
+                        )
+                    if more:
+                        PyErr_CheckSignals()
+                splits.compact()
+                if at < size:
+                    PyErr_CheckSignals()
+                    if check is not None:
+                        check()
+            return 1
+        finally:
+            splits.clear()
+
+    def encode_text(self, text, Matcher matcher=None, bint listed=False, check=None):
+        cdef Scratch scratch
+        if not isinstance(text, str) or self.native_splitter is None:
+            return None
+        if (self.ascii_only and not PyUnicode_IS_COMPACT_ASCII(text)) or (matcher is not None and matcher.may_match(text)):
+            return None
+        scratch = self.acquire()
+        try:
+            if not self.encode_characters(text, scratch, check):
+                return None
+            return self.take_list(scratch) if listed else scratch.take()
+        finally:
+            self.release(scratch)
+
     def encode(self, bytes data not None, cuts=None, check=None):
         cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(data)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data), position = 0, at, start, end, n_cuts = 0
@@ -436,7 +549,7 @@ cdef class Encoder:
                     if self.native_splitter is None:
                         self.encode_spans(data[position:start], scratch, check)
                     else:
-                        self.encode_text(text + position, start - position, scratch, check)
+                        self.encode_whole(text + position, start - position, scratch, check)
                 if at < n_cuts and rows[at, 2] >= 0:
                     scratch.reserve(1)
                     scratch.out[scratch.size] = <uint32_t>rows[at, 2]

@@ -12,17 +12,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbpe.core.match_python import Matcher
 from fastbpe.core.merge_python import Merger
 
 RAW = -1  # a cut with this number is a raw piece
 
 
 class Encoder:
-    """Encodes whole texts and opens streams.  Safe in threads."""
+    """Encodes whole texts and opens streams.  Safe in threads.
 
-    def __init__(self, splitter: Any, merger: Merger) -> None:
+    `ascii_only`: what is not ASCII has to be normalized first.
+    """
+
+    def __init__(self, splitter: Any, merger: Merger, *, ascii_only: bool = False) -> None:
+        self._ascii_only = ascii_only
         self.splitter = splitter
         self.merger = merger
+
+    def encode_text(
+        self,
+        text: object,
+        matcher: Matcher | None = None,
+        listed: bool = False,
+        check: Callable[[], object] | None = None,
+    ) -> NDArray[np.uint32] | list[int] | None:
+        """Return the ids of a str, uint32 [n], or a list if `listed`.
+
+        None if the caller has to look closer: it is no str, a token of the matcher may be in it, it has no UTF-8, or it
+        may have to be normalized.
+        """
+        if not isinstance(text, str) or (self._ascii_only and not str.isascii(text)):
+            return None
+        try:
+            data = str.encode(text)
+        except UnicodeEncodeError:
+            return None
+        if matcher is not None and len(matcher.find(data)[0]):
+            return None
+        ids = self.encode(data, None, check)
+        return ids.tolist() if listed else ids
 
     def encode(
         self, data: bytes, cuts: NDArray[np.int64] | None = None, check: Callable[[], object] | None = None

@@ -2,7 +2,8 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint8_t
+from cpython.unicode cimport PyUnicode_DATA, PyUnicode_FindChar, PyUnicode_GET_LENGTH, PyUnicode_KIND, PyUnicode_READ
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
@@ -12,18 +13,7 @@ cdef enum:
     SLICE = 1 << 20  # steps between two looks at signals
 
 
-cdef struct Node:
-    int child       # 0: none
-    int sibling     # 0: none
-    uint8_t byte
-    int64_t number  # -1: no token ends here
-
-
 cdef class Matcher:
-    cdef Node *nodes
-    cdef int n_nodes
-    cdef int first[256]  # node of a first byte, 0: none
-
     def __cinit__(self, tokens):
         cdef Py_ssize_t room = 1
         cdef const uint8_t *data
@@ -43,9 +33,14 @@ cdef class Matcher:
             node = 0
             for at in range(size):
                 node = self._add(node, data[at])
+                self.wide |= data[at] >= 128
             self.nodes[node].number = number
+        self.only = -1
         for at in range(256):
             self.first[at] = self._step(0, <uint8_t>at)
+            if self.first[at]:
+                self.only = <int>at if self.only == -1 and at < 128 else -2
+        self.only = max(self.only, -1)
 
     def __dealloc__(self):
         free(self.nodes)
@@ -66,6 +61,37 @@ cdef class Matcher:
             self.nodes[child].sibling = self.nodes[node].child
             self.nodes[node].child = child
         return child
+
+    cdef bint may_match(self, text) except -1:
+        """Return 0 if no token is in a str; 1 if one is, or if it cannot be told with little work."""
+        cdef const void *data = PyUnicode_DATA(text)
+        cdef Py_ssize_t size = PyUnicode_GET_LENGTH(text), position = 0, at, work = 0
+        cdef int kind = PyUnicode_KIND(text), node
+        cdef uint32_t code
+        while position < size:
+            if self.only >= 0:
+                position = PyUnicode_FindChar(text, self.only, position, size, 1)
+                if position < 0:
+                    return 0
+            node = 0
+            at = position
+            while at < size:
+                code = PyUnicode_READ(kind, data, at)
+                if code >= 128:
+                    if self.wide:
+                        return 1
+                    break
+                node = self._step(node, <uint8_t>code) if node else self.first[code]
+                if not node:
+                    break
+                if self.nodes[node].number >= 0:
+                    return 1
+                at += 1
+            work += at - position
+            if work > size + SLICE:
+                return 1
+            position += 1
+        return 0
 
     def find(self, bytes data not None, bint final=True):
         cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(data)

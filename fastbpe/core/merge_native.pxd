@@ -131,5 +131,6 @@ cdef class Merger:
     cdef bint _is_wide(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef bint _is_short(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef int merge_all(self, Miss *misses, int count, Memo *memo) except -1 nogil
+    cdef uint32_t greatest_id(self)
     cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil

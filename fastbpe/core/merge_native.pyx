@@ -775,6 +775,12 @@ cdef class Merger:
 
     # ------------------------------------------------------------ the ways in
 
+    cdef uint32_t greatest_id(self):
+        cdef uint32_t symbol, greatest = 0
+        for symbol in range(self.n_symbols):
+            greatest = max(greatest, self.id_of[symbol])
+        return greatest
+
     cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         """Return the id of the token with these bytes, or NONE."""
         cdef uint32_t symbol = self.find(data, size)

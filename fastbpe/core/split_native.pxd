@@ -98,6 +98,7 @@ cdef class SplitStream:
     cdef Py_ssize_t capacity
     cdef Scan scan
 
+    cdef int make_room(self, Py_ssize_t size) except -1
     cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1
     cdef void compact(self) noexcept nogil
     cdef void clear(self) noexcept nogil

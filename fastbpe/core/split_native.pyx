@@ -416,6 +416,13 @@ cdef class SplitStream:
         return self.size - self.scan.given
 
     cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1:
+        self.make_room(size)
+        memcpy(self.data + self.size, data, size)
+        self.size += size
+        return 0
+
+    cdef int make_room(self, Py_ssize_t size) except -1:
+        """Make room for more text, and what may be read behind it."""
         cdef Py_ssize_t capacity
         cdef uint8_t *grown
         if self.size + size + ROOM > self.capacity:
@@ -425,8 +432,6 @@ cdef class SplitStream:
                 raise MemoryError
             self.data = grown
             self.capacity = capacity
-        memcpy(self.data + self.size, data, size)
-        self.size += size
         return 0
 
     cdef void compact(self) noexcept nogil:

@@ -6,12 +6,13 @@
 #define BOXES_COUNT(bits) boxes_count(bits)
 #endif
 
-/* Writes the class of each ASCII byte and of each first byte of 64; returns a bit for each first byte of a character. */
-BOXES_TARGET static inline uint64_t BOXES_NAME(boxes_classify)(const Boxes *boxes, const uint8_t *data, uint8_t *classes)
+/* Writes the class of each ASCII byte and of each first byte of up to 64; returns a bit for each first byte of a character. */
+BOXES_TARGET static inline uint64_t BOXES_NAME(boxes_classify)(
+    const Boxes *boxes, const uint8_t *data, int size, uint8_t *classes)
 {
     uint64_t leads = 0, wide = 0;
     int at, half;
-    for (at = 0; at < 64; at += BOXES_WIDTH) {
+    for (at = 0; at < size; at += BOXES_WIDTH) {
         VECTOR bytes = LOAD(data + at), sum = EACH(0);
         for (half = 0; half < 8; half++) /* a byte of another upper half looks up nothing, which is 0 */
             sum = OR(sum, LOOK(TABLE(boxes->ascii[half]), ADD(XOR(bytes, EACH(half << 4)), EACH(0x70))));
@@ -63,7 +64,7 @@ BOXES_TARGET static void BOXES_NAME(boxes_test)(const Boxes *boxes, const uint8_
     int at, rule, part;
     for (at = 0; at < count; at += 64) {
         uint64_t on = 0, unsure = 0;
-        for (part = 0; part < 64; part += BOXES_WIDTH) {
+        for (part = 0; part < 64 && at + part < count; part += BOXES_WIDTH) {
             const uint8_t *here = characters + at + part;
             VECTOR c3 = LOAD(here - 3), c2 = LOAD(here - 2), c1 = LOAD(here - 1), c0 = LOAD(here), next = LOAD(here + 1);
             VECTOR sure = EACH(0), doubtful = EACH(0);
@@ -92,15 +93,18 @@ BOXES_TARGET static void BOXES_NAME(boxes_decide)(
     for (block = 0; block < blocks; block++) {
         const uint8_t *from = data + 64 * block;
         uint64_t inside = ~(uint64_t)0;
+        int here = 64;
         if (size - 64 * block < 68) { /* behind the text nothing may be read */
             int left = size - 64 * block;
             memset(last, 0, 68);
             memcpy(last, from, left);
             from = last;
-            if (left < 64)
+            if (left < 64) {
                 inside = ((uint64_t)1 << left) - 1;
+                here = left;
+            }
         }
-        decided->leads[block] = BOXES_NAME(boxes_classify)(boxes, from, classes + 64 * block) & inside;
+        decided->leads[block] = BOXES_NAME(boxes_classify)(boxes, from, here, classes + 64 * block) & inside;
         all &= decided->leads[block] | ~inside;
     }
     if (all != ~(uint64_t)0) {

@@ -1,0 +1,113 @@
+"""What an encoder remembers of earlier calls never changes ids, and is bounded."""
+
+from __future__ import annotations
+
+import random
+import string
+import sys
+from functools import lru_cache
+
+import pytest
+
+import fastbpe
+from fastbpe.core import backend_modules
+from fastbpe.pattern.automaton import compile_split
+from tests.hard_text import hard_strings
+
+pytestmark = pytest.mark.native_only
+SIZES = [*range(1, 36), 47, 48, 63, 64, 65, 127, 128, 200, *range(252, 260), 300]
+
+
+@lru_cache(maxsize=1)
+def oracle(name):
+    """The Python twin, which remembers nothing."""
+    python, spec = backend_modules("python"), fastbpe.get_encoding(name).spec
+    splitter = python.Splitter(compile_split(spec.splits[0].pattern, spec.splits[0].gaps))
+    return python.Encoder(splitter, python.Merger(spec.vocab, spec.merges, spec.whole))
+
+
+@pytest.fixture(params=["plain", "avx2"])
+def make(request):
+    """Makes encoders of a bundled encoding with one kind of vectors; they have seen nothing."""
+
+    def make(name):
+        native, spec = backend_modules("native"), fastbpe.get_encoding(name).spec
+        splitter = native.Splitter(compile_split(spec.splits[0].pattern, spec.splits[0].gaps))
+        try:
+            return native.Encoder(splitter, native.Merger(spec.vocab, spec.merges, spec.whole), vectors=request.param)
+        except ValueError as error:
+            pytest.skip(str(error))
+
+    return make
+
+
+def all_lengths(seed):
+    """Texts whose pretokens have every length up to 35 bytes and some beyond, and come back in other company."""
+    rng = random.Random(seed)
+    for unit in ["a", "xq", "я", "é", "क", "中", "ก", "한", "😀", "!", "~=", " ", "\n", "ＡＢ", "ab\u0301"]:
+        runs = [" " + unit * (size // len(unit.encode()) + 1) + "x" * rng.randint(0, 2) for size in SIZES]
+        rng.shuffle(runs)
+        yield "".join(runs) + "|" + "".join(runs[:20])
+    for letters in (string.ascii_lowercase, string.printable, "เดกสตนร่", "абвгд", "的一是不了们在有", "가나다라한국"):
+        words = ["".join(rng.choices(letters, k=rng.choice([3, 9, 15, 16, 31, 32, 90, 110]))) for _ in range(60)]
+        yield " ".join(rng.choice(words) for _ in range(200))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "cl100k_base", "o200k_base"])
+def test_ids_do_not_depend_on_what_was_seen(make, name):
+    encoder = make(name)
+    texts = [*all_lengths(1), *hard_strings(300, seed=2, longest=60)]
+    expected = [oracle(name).encode_text(text, None, True) for text in texts]
+    for _ in range(3):
+        for text, ids in zip(texts, expected):
+            assert encoder.encode_text(text, None, True) == ids, repr(text[:200])
+            assert encoder.encode_text(text).tolist() == ids, repr(text[:200])
+
+
+def peak():
+    """The greatest resident size so far, in kilobytes."""
+    resource = pytest.importorskip("resource", reason="this system does not tell the resident size")
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size // 1024 if sys.platform == "darwin" else size
+
+
+def words(size, one_in, seed):
+    """Random letters, of which one in so many is a space."""
+    table = bytes(32 if value * one_in < 256 else 97 + value % 26 for value in range(256))
+    return random.Random(seed).randbytes(size).translate(table).decode()
+
+
+def test_memory_is_bounded_and_what_was_forgotten_is_found_again(make):
+    encoder = make("gpt2")
+    text, more = words(1 << 20, 24, seed=0), [words(1 << 21, 24, seed=seed) for seed in range(1, 17)]
+    ids = encoder.encode_text(text)
+    sizes = []
+    for other in more:
+        encoder.encode_text(other)
+        sizes.append(peak())
+    assert (encoder.encode_text(text) == ids).all()
+    assert (make("gpt2").encode_text(text) == ids).all()
+    assert sizes[-1] - sizes[7] < 8 << 10, f"kilobytes after each 2 MB: {sizes}"
+
+
+def test_long_pretokens_are_not_remembered(make):
+    encoder = make("gpt2")
+    sizes = []
+    for seed in range(30):
+        encoder.encode_text(words(1 << 20, 1 << 20, seed).replace(" ", "x"))
+        sizes.append(peak())
+    assert sizes[-1] - sizes[9] < 2 << 10, f"kilobytes after each pretoken of a megabyte: {sizes}"
+
+
+@pytest.mark.parametrize("kinds", [(0x80, 0x100), (0x400, 0x800), (0x700, 0x900), (0x4E00, 0x9FFF), (0x1F300, 0x1F700)])
+def test_characters_of_every_width(make, kinds):
+    """A str of one, two or four bytes a character becomes UTF-8 in parts of 32768 characters."""
+    encoder, rng = make("gpt2"), random.Random(kinds[0])
+    for size in (0, 1, 15, 16, 17, 33, 32767, 32768, 32769, 70000):
+        for share in (0.0, 0.1, 1.0):
+            wide = [chr(rng.randrange(*kinds)) if rng.random() < share else rng.choice("ab \n1") for _ in range(size)]
+            text = "".join(wide) + chr(kinds[1] - 1)
+            assert (encoder.encode_text(text) == encoder.encode(text.encode())).all(), repr(text[:100])
+    for at in (0, 7, 15, 16, 40000):
+        assert encoder.encode_text("a" * at + "\ud800" + "b" * 40) is None
+    assert encoder.encode_text("ab\u00e9 after a failed call") is not None
