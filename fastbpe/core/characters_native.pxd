@@ -14,9 +14,14 @@ cdef struct Entries:
     uint64_t count
 
 
+cdef struct Character:
+    uint64_t meets            # a bit for each character behind this one in `met`, by meeting_bit
+    uint32_t alone            # the one id of the character, or SEVERAL | place in `several`
+
+
 @cython.final
 cdef class Characters:
-    cdef uint32_t *alone      # by code point up to U+FFFF: the one id of the character, or SEVERAL | place in `several`
+    cdef Character *table     # by code point up to U+FFFF
     cdef uint32_t *several    # rows of 4: how many ids, and they
     cdef uint32_t n_several
     cdef Entries met          # left << 48 | right << 32 | the one id of both, or TWO or SOLVE

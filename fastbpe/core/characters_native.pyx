@@ -11,7 +11,7 @@ characters below WIDE, and those next to a character of four bytes, count as cro
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from fastbpe.core.memory cimport resized, zeroed
 
@@ -33,6 +33,10 @@ cdef extern from *:
 cdef inline uint64_t spread(uint64_t key) noexcept nogil:
     key *= 0x9E3779B97F4A7C15ULL
     return key ^ key >> 32
+
+
+cdef inline uint64_t meeting_bit(uint32_t code) noexcept nogil:
+    return <uint64_t>1 << ((code ^ code >> 6) & 63)
 
 
 cdef Py_ssize_t put_character(uint32_t code, uint8_t *data) noexcept nogil:
@@ -107,14 +111,13 @@ cdef int add(Entries *entries, uint64_t entry, int shift) except -1:
 
 cdef class Characters:
     def __cinit__(self):
-        self.alone = <uint32_t *>resized(NULL, CODES, sizeof(uint32_t))
-        memset(self.alone, 0, CODES * sizeof(uint32_t))
+        self.table = <Character *>zeroed(CODES, sizeof(Character))
         self.met.mask = self.touching.mask = 1023
         self.met.slots = <uint64_t *>zeroed(1024, sizeof(uint64_t))
         self.touching.slots = <uint64_t *>zeroed(1024, sizeof(uint64_t))
 
     def __dealloc__(self):
-        free(self.alone)
+        free(self.table)
         free(self.several)
         free(self.met.slots)
         free(self.touching.slots)
@@ -143,6 +146,7 @@ cdef class Characters:
                 if whole and next_whole:
                     if left >= WIDE or right >= WIDE:
                         add(&self.met, (<uint64_t>left << 16 | right) << 32 | SOLVE, 32)
+                        self.table[left].meets |= meeting_bit(right)
                 else:
                     self.near[data[at]] |= <uint64_t>1 << (data[at - 1] & 63)
                     add(&self.touching, touching_key(data + at, at - start, min(length, size - at)), 0)
@@ -158,13 +162,13 @@ cdef class Characters:
         """Set the ids of one character, 1 to 3."""
         cdef uint32_t row = self.n_several
         if count == 1 and not ids[0] & SEVERAL:
-            self.alone[code] = ids[0]
+            self.table[code].alone = ids[0]
             return 0
         if row & (row - 1) == 0:  # full
             self.several = <uint32_t *>resized(self.several, max(2 * row, 1), 4 * sizeof(uint32_t))
         self.several[4 * row] = <uint32_t>count
         memcpy(self.several + 4 * row + 1, ids, count * sizeof(uint32_t))
-        self.alone[code] = SEVERAL | row
+        self.table[code].alone = SEVERAL | row
         self.n_several += 1
         return 0
 
@@ -197,11 +201,12 @@ cdef class Characters:
         cdef Py_ssize_t i, j
         if left >= CODES or right >= CODES or (left < WIDE and right < WIDE):
             return SOLVE
-        place = spread(key) & self.met.mask
-        while self.met.slots[place]:
-            if self.met.slots[place] >> 32 == key:
-                return <uint32_t>self.met.slots[place]
-            place = (place + 1) & self.met.mask
+        if self.table[left].meets & meeting_bit(right):
+            place = spread(key) & self.met.mask
+            while self.met.slots[place]:
+                if self.met.slots[place] >> 32 == key:
+                    return <uint32_t>self.met.slots[place]
+                place = (place + 1) & self.met.mask
         if self.near[data[0]] >> ((data - 1)[0] & 63) & 1:
             for i in range(1, before + 1):
                 for j in range(1, after + 1):
@@ -216,7 +221,7 @@ cdef class Characters:
         return HARD
 
     cdef inline Py_ssize_t _emit(self, uint32_t code, uint32_t *out) noexcept nogil:
-        cdef uint32_t value = self.alone[code]
+        cdef uint32_t value = self.table[code].alone
         cdef const uint32_t *row
         if not value & SEVERAL:
             out[0] = value

@@ -279,7 +279,7 @@ cdef class Encoder:
         """Append the ids of one pretoken, which need not be UTF-8; the table is not asked."""
         cdef uint32_t number
         scratch.reserve(size)
-        number = self.merger.lookup(data, size) if self.merger.whole else NONE
+        number = self.merger.lookup(data, size) if self.merger.must_look else NONE
         if number != NONE:
             scratch.out[scratch.size] = number
             scratch.size += 1

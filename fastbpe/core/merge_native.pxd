@@ -3,6 +3,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastbpe.core.characters_native cimport Characters
 from fastbpe.core.heap cimport Heap
+from fastbpe.core.trie_native cimport Trie
 
 cdef extern from "<stdint.h>" nogil:
     const uint32_t NONE "UINT32_MAX"   # no symbol
@@ -34,6 +35,7 @@ cdef struct Miss:
     Py_ssize_t size
     uint32_t line
     uint64_t hashed
+    bint looked
     int count
     uint32_t ids[LOCKSTEP_LANES]
 
@@ -46,7 +48,7 @@ cdef extern from "key.h" nogil:
 
 cdef struct Memo:
     # What one user of a Merger remembers of long pretokens.  All zero: nothing.
-    uint64_t verdicts[1 << 16]  # 1 << 43 | left << 22 | right << 1 | whether they may stand side by side
+    uint32_t verdicts[1 << 16]  # of two symbols: what tells them << 2 | 2 | whether they may stand side by side
     KeyLine segments[1 << 13]   # stretches between boundaries that no token crosses; the second word is 0 in an empty one
 
 
@@ -68,19 +70,14 @@ cdef class Merger:
     cdef uint64_t pair_mask
     cdef uint64_t *filter      # a bit for the upper half of the hash of each pair
     cdef uint32_t *byte_pair   # product of two bytes, or NONE
-    cdef uint64_t *steps       # trie: node << 36 | byte << 28 | child; 0: empty
-    cdef uint64_t step_mask
-    cdef uint32_t *node_symbol
-    cdef uint32_t n_nodes
-    cdef uint32_t first[256]   # node after one byte
-    cdef uint32_t *root        # by code point of two and three bytes: node after the character; 0: none
-    cdef uint32_t *root_symbol  # and the longest symbol in it
     cdef uint64_t *listed      # only while a merge list is read: left << 32 | right; all ones: empty
     cdef uint32_t *listed_rank
     cdef uint64_t listed_mask
     cdef uint32_t *listed_product
     cdef Characters characters
+    cdef Trie trie
     cdef bint whole
+    cdef bint must_look        # some token is emitted only if it is a whole pretoken
     cdef LockstepPairs lockstep_pairs
     cdef LockstepRun *lockstep_run
 
@@ -94,10 +91,6 @@ cdef class Merger:
     cdef int _order_by_rank(self, list ranks) except -1
     cdef int _index_pairs(self) except -1
     cdef int _flag(self) except -1
-    cdef int _grow_trie(self) except -1
-    cdef uint32_t _step_or_grow(self, uint32_t node, uint8_t byte, uint32_t *parent) except 0
-    cdef int _widen_trie(self) except -1
-    cdef void _index_roots(self) noexcept
     cdef int _index_characters(self) except -1
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef Py_ssize_t _segment(
@@ -119,13 +112,11 @@ cdef class Merger:
     cdef Py_ssize_t _backtrack(
         self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
     ) except -1 nogil
-    cdef uint32_t _longest(self, const uint8_t *data, Py_ssize_t size, uint64_t *steps) noexcept nogil
     cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps) except -1 nogil
     cdef int _verdict(
         self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps, Memo *memo
     ) except -1 nogil
     cdef int _valid_flagged(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil
-    cdef uint32_t _step(self, uint32_t node, uint8_t byte) noexcept nogil
 
     cdef uint32_t _find_hashed(self, const uint8_t *data, Py_ssize_t size, uint64_t hashed) noexcept nogil
     cdef bint _is_wide(self, const uint8_t *data, Py_ssize_t size) noexcept nogil

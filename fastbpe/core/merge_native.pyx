@@ -20,6 +20,7 @@ from libc.string cimport memcmp, memcpy, memset
 from fastbpe.core.characters_native cimport Characters, length_of, put_character
 from fastbpe.core.heap cimport Heap, heap_build, heap_pop, heap_push
 from fastbpe.core.memory cimport resized, zeroed
+from fastbpe.core.trie_native cimport Trie
 
 from fastbpe.core.packed import PackedVocab
 
@@ -40,6 +41,7 @@ cdef extern from "lockstep.h" nogil:
 
 cdef extern from "key.h" nogil:
     enum:
+        KEY_SHORT
         KEY_LONGEST
     void key_prefetch(const void *address)
     void key_make(const uint8_t *data, size_t size, uint64_t *key)
@@ -80,15 +82,21 @@ cdef uint64_t table_size(uint64_t count) noexcept nogil:
 
 cdef class Merger:
     def __cinit__(self, vocab, merges, bint whole):
+        cdef uint32_t symbol
         self.whole = whole
         self.characters = Characters()
+        self.trie = Trie()
         if merges is None and isinstance(vocab, PackedVocab):
             self._load_packed(vocab)
         else:
             self._load(vocab, merges)
         self._index_pairs()
         self._flag()
-        self._grow_trie()
+        if whole:
+            for symbol in range(256, self.n_symbols):
+                self.must_look |= self.left[symbol] == NONE
+        self.prefix = <uint32_t *>resized(NULL, self.n_symbols, sizeof(uint32_t))
+        self.trie.build(self.blob, self.offset, self.left, self.n_symbols, self.prefix)
         self._index_characters()
 
     cdef _load(self, vocab, merges):
@@ -105,10 +113,6 @@ cdef class Merger:
 
     def __dealloc__(self):
         free(self.prefix)
-        pages_free(self.steps, (self.step_mask + 1) * sizeof(uint64_t))
-        free(self.node_symbol)
-        free(self.root)
-        free(self.root_symbol)
         free(self.blob)
         free(self.offset)
         free(self.id_of)
@@ -350,117 +354,6 @@ cdef class Merger:
             )
         return 0
 
-    cdef int _grow_trie(self) except -1:
-        """Build the trie of reachable symbols, and the longest proper prefix of each.
-
-        The left part of a symbol is a prefix of it, so the walk begins at the node of that part.
-        """
-        cdef uint64_t total = 0
-        cdef uint32_t symbol, node, place
-        cdef uint32_t *node_of = NULL  # 0: not in the trie yet
-        cdef uint32_t *parent = NULL
-        for symbol in range(self.n_symbols):
-            if symbol < 256 or self.left[symbol] != NONE:
-                total += self.offset[symbol + 1] - self.offset[symbol]
-        self.prefix = <uint32_t *>resized(NULL, self.n_symbols, sizeof(uint32_t))
-        self.root = <uint32_t *>zeroed(65536, sizeof(uint32_t))
-        self.root_symbol = <uint32_t *>zeroed(65536, sizeof(uint32_t))
-        self.step_mask = table_size(total // 4) - 1  # grows with what is shared; made larger when half full
-        self.steps = <uint64_t *>pages_alloc((self.step_mask + 1) * sizeof(uint64_t))
-        if not self.steps:
-            self.step_mask = 0
-            raise MemoryError
-        self.node_symbol = <uint32_t *>resized(NULL, total + 1, sizeof(uint32_t))
-        self.n_nodes = 1
-        self.node_symbol[0] = NONE
-        try:
-            node_of = <uint32_t *>zeroed(self.n_symbols, sizeof(uint32_t))
-            parent = <uint32_t *>zeroed(total + 1, sizeof(uint32_t))
-            for symbol in range(self.n_symbols):
-                if symbol >= 256 and self.left[symbol] == NONE:
-                    continue
-                node = 0
-                place = self.offset[symbol]
-                if symbol >= 256 and node_of[self.left[symbol]]:
-                    node = node_of[self.left[symbol]]
-                    place += self.offset[self.left[symbol] + 1] - self.offset[self.left[symbol]]
-                while place < self.offset[symbol + 1]:
-                    node = self._step_or_grow(node, self.blob[place], parent)
-                    place += 1
-                self.node_symbol[node] = symbol
-                node_of[symbol] = node
-            for symbol in range(self.n_symbols):
-                node = parent[node_of[symbol]]
-                while node and self.node_symbol[node] == NONE:
-                    node = parent[node]
-                self.prefix[symbol] = self.node_symbol[node] if node_of[symbol] else NONE
-        finally:
-            free(node_of)
-            free(parent)
-        self.node_symbol = <uint32_t *>resized(self.node_symbol, self.n_nodes, sizeof(uint32_t))
-        self._index_roots()
-        return 0
-
-    cdef inline uint32_t _step_or_grow(self, uint32_t node, uint8_t byte, uint32_t *parent) except 0:
-        """Return the child of a node, a new one if it has none."""
-        cdef uint64_t key = <uint64_t>node << 8 | byte, at
-        cdef uint32_t child = self._step(node, byte)
-        if child:
-            return child
-        if 2 * <uint64_t>self.n_nodes > self.step_mask:
-            self._widen_trie()
-        child = self.n_nodes
-        self.n_nodes += 1
-        self.node_symbol[child] = NONE
-        parent[child] = node
-        at = hash_number(key) & self.step_mask
-        while self.steps[at]:
-            at = (at + 1) & self.step_mask
-        self.steps[at] = key << 28 | child
-        return child
-
-    cdef void _index_roots(self) noexcept:
-        """Note the node after each first character of the vocabulary of up to three bytes, and the longest symbol in it.
-
-        Indexed by code point; a first character of three bytes then takes one look-up instead of three.
-        """
-        cdef uint32_t code, node, best, first = 0, first_best = 0
-        cdef uint8_t data[4]
-        cdef Py_ssize_t size
-        for code in range(256):
-            self.first[code] = self._step(0, <uint8_t>code)
-        for code in range(0x80, 65536):
-            size = put_character(code, data)
-            if code & 63 == 0:  # all but the last byte are those of the next 63 as well
-                first = self.first[data[0]]
-                first_best = data[0]
-                if size == 3 and first:
-                    first = self._step(first, data[1])
-                    if first and self.node_symbol[first] != NONE:
-                        first_best = self.node_symbol[first]
-            node = self._step(first, data[size - 1]) if first else 0
-            best = first_best
-            if node and self.node_symbol[node] != NONE:
-                best = self.node_symbol[node]
-            self.root[code] = node
-            self.root_symbol[code] = best
-
-    cdef int _widen_trie(self) except -1:
-        cdef uint64_t mask = 2 * self.step_mask + 1, at, place
-        cdef uint64_t *steps = <uint64_t *>pages_alloc((mask + 1) * sizeof(uint64_t))
-        if not steps:
-            raise MemoryError
-        for place in range(self.step_mask + 1):
-            if self.steps[place]:
-                at = hash_number(self.steps[place] >> 28) & mask
-                while steps[at]:
-                    at = (at + 1) & mask
-                steps[at] = self.steps[place]
-        pages_free(self.steps, (self.step_mask + 1) * sizeof(uint64_t))
-        self.steps = steps
-        self.step_mask = mask
-        return 0
-
     cdef int _index_characters(self) except -1:
         """Find the boundaries between characters that some reachable token crosses, and what one or two become."""
         cdef uint32_t symbol, code
@@ -636,39 +529,6 @@ cdef class Merger:
 
     # ------------------------------------------------------------ backtracking
 
-    cdef inline uint32_t _step(self, uint32_t node, uint8_t byte) noexcept nogil:
-        cdef uint64_t key = <uint64_t>node << 8 | byte
-        cdef uint64_t at = hash_number(key) & self.step_mask
-        while self.steps[at]:
-            if self.steps[at] >> 28 == key:
-                return <uint32_t>(self.steps[at] & ((1 << 28) - 1))
-            at = (at + 1) & self.step_mask
-        return 0
-
-    cdef inline uint32_t _longest(self, const uint8_t *data, Py_ssize_t size, uint64_t *steps) noexcept nogil:
-        """Return the longest reachable symbol that the data begins with."""
-        cdef uint32_t best = data[0], node, code = 0
-        cdef Py_ssize_t at = 1
-        # Raw pieces are no UTF-8: a code point counts only if its bytes are the ones that root was made from.
-        if size >= 3 and data[0] & 0xF0 == 0xE0 and data[1] & 0xC0 == 0x80 and data[2] & 0xC0 == 0x80:
-            code = <uint32_t>(data[0] & 15) << 12 | <uint32_t>(data[1] & 63) << 6 | (data[2] & 63)
-            at = 3 if code >= 0x800 else 1
-        elif size >= 2 and data[0] & 0xE0 == 0xC0 and data[1] & 0xC0 == 0x80:
-            code = <uint32_t>(data[0] & 31) << 6 | (data[1] & 63)
-            at = 2 if code >= 0x80 else 1
-        if at > 1:
-            best = self.root_symbol[code]
-            node = self.root[code]
-        else:
-            node = self.first[data[0]]
-        while node and at < size:
-            node = self._step(node, data[at])
-            at += 1
-            if node and self.node_symbol[node] != NONE:
-                best = self.node_symbol[node]
-        steps[0] += at
-        return best
-
     cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps) except -1 nogil:
         """Return whether merging the bytes of two symbols, which `data` begins with, gives these two.
 
@@ -698,13 +558,15 @@ cdef class Merger:
     cdef inline int _verdict(
         self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps, Memo *memo
     ) except -1 nogil:
-        """The same, remembered: in many scripts the same symbols meet again and again."""
-        cdef uint64_t key = <uint64_t>1 << 42 | <uint64_t>left << 21 | right
-        cdef uint64_t *known = &memo.verdicts[hash_number(key) >> 48]
-        cdef int valid
-        if known[0] >> 1 != key:
-            valid = self._valid(left, right, data, steps)
-            known[0] = key << 1 | valid
+        """The same, remembered: in many scripts the same symbols meet again and again.
+
+        The product of 42 bits and an odd number has all there is to know of them: 16 bits say the place, 26 stand there.
+        """
+        cdef uint64_t product = (<uint64_t>left << 21 | right) * 0x9E3779B97F4A7C15ULL & (((<uint64_t>1) << 42) - 1)
+        cdef uint32_t *known = &memo.verdicts[product >> 26]
+        cdef uint32_t verdict = <uint32_t>(product & ((1 << 26) - 1)) << 2 | 2
+        if known[0] & ~<uint32_t>1 != verdict:
+            known[0] = verdict | <uint32_t>self._valid(left, right, data, steps)
         return known[0] & 1
 
     cdef int _valid_flagged(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil:
@@ -733,7 +595,7 @@ cdef class Merger:
         else:
             dead = <uint8_t *>zeroed(size // 8 + 1, 1)
         try:
-            symbol = self._longest(data, size, &steps)
+            symbol = self.trie.longest(data, size, &steps)
             while True:
                 steps += 1
                 if steps >= look:
@@ -759,7 +621,7 @@ cdef class Merger:
                     position = end
                     if position == size:
                         return count
-                    symbol = self._longest(data + position, size - position, &steps)
+                    symbol = self.trie.longest(data + position, size - position, &steps)
                 elif count == 0:
                     with gil:
                         raise SystemError("no symbols make this pretoken: the tables are damaged")
@@ -857,12 +719,16 @@ cdef class Merger:
         cdef uint32_t symbol, live
         cdef Miss *miss
         for at in range(count):
-            misses[at].hashed = hash_bytes(misses[at].data, misses[at].size)
-            key_prefetch(self.slots + (misses[at].hashed & self.slot_mask))
+            miss = misses + at
+            # A clause is hardly ever a token; merging finds out as well.
+            miss.looked = self.must_look or miss.size <= KEY_SHORT or not self._is_wide(miss.data, miss.size)
+            if miss.looked:
+                miss.hashed = hash_bytes(miss.data, miss.size)
+                key_prefetch(self.slots + (miss.hashed & self.slot_mask))
         for at in range(count):
             miss = misses + at
             word_of[at] = -1
-            symbol = self._find_hashed(miss.data, miss.size, miss.hashed)
+            symbol = self._find_hashed(miss.data, miss.size, miss.hashed) if miss.looked else NONE
             # A token that merging makes is what merging its bytes makes.
             if symbol != NONE and (self.whole or symbol < 256 or self.left[symbol] != NONE):
                 miss.ids[0] = self.id_of[symbol]

@@ -1,0 +1,289 @@
+"""The longest symbol that some bytes begin with, for merge_native.
+
+A trie by bytes, its steps in one hash table.  Characters of three bytes take one step instead of three: the first of a
+symbol is looked up by code point, the others by node and code point, with the longest symbol that ends in them.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from fastbpe.core.characters_native cimport length_of, put_character
+from fastbpe.core.memory cimport resized, zeroed
+
+from os import urandom as _urandom
+
+cdef extern from "<stdint.h>" nogil:
+    const uint32_t NONE "UINT32_MAX"
+    const uint64_t EMPTY "UINT64_MAX"
+
+cdef extern from "lockstep.h" nogil:
+    uint64_t lockstep_hash(uint64_t key, uint64_t seed)
+
+cdef extern from "pages.h" nogil:
+    void *pages_alloc(size_t size)
+    void pages_free(void *memory, size_t size)
+
+cdef uint64_t SEED = int.from_bytes(_urandom(8), "little")
+
+
+cdef inline uint64_t spread(uint64_t key) noexcept nogil:
+    return lockstep_hash(key, SEED)
+
+
+cdef inline bint is_inside(uint8_t byte) noexcept nogil:
+    """Return whether a byte continues a character."""
+    return byte & 0xC0 == 0x80
+
+
+cdef inline uint32_t code_of(const uint8_t *data) noexcept nogil:
+    """Return the code point of three bytes; a different one for all of that form, if they are no UTF-8 too."""
+    return <uint32_t>(data[0] & 15) << 12 | <uint32_t>(data[1] & 63) << 6 | (data[2] & 63)
+
+
+cdef class Trie:
+    def __dealloc__(self):
+        pages_free(self.steps, (self.step_mask + 1) * sizeof(uint64_t))
+        pages_free(self.jumps, (self.jump_mask + 1) * sizeof(Jump))
+        free(self.node_symbol)
+        free(self.parent)
+        free(self.root)
+        free(self.root_symbol)
+        free(self.partial)
+        free(self.filter)
+
+    # ------------------------------------------------------------ building
+
+    cdef int build(
+        self, const uint8_t *blob, const uint32_t *offset, const uint32_t *left, uint32_t n_symbols, uint32_t *prefix
+    ) except -1:
+        """Take the reachable symbols: the bytes, and those that have a left part.  Fill in the longest proper prefix of
+        each that is one, or NONE.
+
+        The left part of a symbol is a prefix of it, so the walk begins at the node of that part.
+        """
+        cdef uint64_t total = 0, size = 1 << 10
+        cdef uint32_t symbol, node, place, start
+        cdef uint32_t *node_of = NULL  # 0: not in the trie yet
+        for symbol in range(n_symbols):
+            if symbol < 256 or left[symbol] != NONE:
+                total += offset[symbol + 1] - offset[symbol]
+        while size < total // 2:
+            size *= 2
+        self.root = <uint32_t *>zeroed(65536, sizeof(uint32_t))
+        self.root_symbol = <uint32_t *>zeroed(65536, sizeof(uint32_t))
+        self.steps = <uint64_t *>pages_alloc(size * sizeof(uint64_t))  # grows with what is shared; see _widen
+        if not self.steps:
+            raise MemoryError
+        self.step_mask = size - 1
+        self.node_symbol = <uint32_t *>resized(NULL, total + 1, sizeof(uint32_t))
+        self.n_nodes = 1
+        self.node_symbol[0] = NONE
+        try:
+            node_of = <uint32_t *>zeroed(n_symbols, sizeof(uint32_t))
+            self.parent = <uint32_t *>zeroed(total + 1, sizeof(uint32_t))
+            for symbol in range(n_symbols):
+                if symbol >= 256 and left[symbol] == NONE:
+                    continue
+                node = 0
+                place = offset[symbol]
+                if symbol >= 256 and node_of[left[symbol]]:
+                    node = node_of[left[symbol]]
+                    place += offset[left[symbol] + 1] - offset[left[symbol]]
+                while place < offset[symbol + 1]:
+                    node = self._step_or_grow(node, blob[place])
+                    place += 1
+                self.node_symbol[node] = symbol
+                node_of[symbol] = node
+            for symbol in range(n_symbols):
+                node = self.parent[node_of[symbol]]
+                while node and self.node_symbol[node] == NONE:
+                    node = self.parent[node]
+                prefix[symbol] = self.node_symbol[node] if node_of[symbol] else NONE
+            self._index_roots()
+            self.filter = <uint64_t *>zeroed(1 << 13, sizeof(uint64_t))
+            self.partial = <uint8_t *>zeroed(self.n_nodes // 8 + 1, 1)
+            for symbol in range(256, n_symbols):
+                if left[symbol] == NONE or is_inside(blob[offset[symbol]]):
+                    continue
+                node = start = 0
+                place = offset[symbol + 1] - offset[symbol]
+                if left[symbol] < symbol:
+                    start = offset[left[symbol] + 1] - offset[left[symbol]]
+                    node = node_of[left[symbol]]
+                    if is_inside(blob[offset[symbol] + start]):  # inside a character
+                        node = start = 0
+                self._note_characters(blob + offset[symbol], place, start, node)
+        finally:
+            free(node_of)
+            free(self.parent)
+            self.parent = NULL
+        self.node_symbol = <uint32_t *>resized(self.node_symbol, self.n_nodes, sizeof(uint32_t))
+        return 0
+
+    cdef inline uint32_t _step_or_grow(self, uint32_t node, uint8_t byte) except 0:
+        """Return the child of a node, a new one if it has none."""
+        cdef uint64_t key = <uint64_t>node << 8 | byte, at
+        cdef uint32_t child = self._step(node, byte)
+        if child:
+            return child
+        if 2 * <uint64_t>self.n_nodes > self.step_mask:
+            self._widen()
+        child = self.n_nodes
+        self.n_nodes += 1
+        self.node_symbol[child] = NONE
+        self.parent[child] = node
+        at = spread(key) & self.step_mask
+        while self.steps[at]:
+            at = (at + 1) & self.step_mask
+        self.steps[at] = key << 28 | child
+        return child
+
+    cdef int _widen(self) except -1:
+        cdef uint64_t mask = 2 * self.step_mask + 1, at, place
+        cdef uint64_t *steps = <uint64_t *>pages_alloc((mask + 1) * sizeof(uint64_t))
+        if not steps:
+            raise MemoryError
+        for place in range(self.step_mask + 1):
+            if self.steps[place]:
+                at = spread(self.steps[place] >> 28) & mask
+                while steps[at]:
+                    at = (at + 1) & mask
+                steps[at] = self.steps[place]
+        pages_free(self.steps, (self.step_mask + 1) * sizeof(uint64_t))
+        self.steps = steps
+        self.step_mask = mask
+        return 0
+
+    cdef void _index_roots(self) noexcept:
+        """Note the node after each first character of the vocabulary of up to three bytes, and the longest symbol in it.
+        """
+        cdef uint32_t code, node, best, first = 0, first_best = 0
+        cdef uint8_t data[4]
+        cdef Py_ssize_t size
+        for code in range(256):
+            self.first[code] = self._step(0, <uint8_t>code)
+        for code in range(0x80, 65536):
+            size = put_character(code, data)
+            if code & 63 == 0:  # all but the last byte are those of the next 63 as well
+                first = self.first[data[0]]
+                first_best = data[0]
+                if size == 3 and first:
+                    first = self._step(first, data[1])
+                    if first and self.node_symbol[first] != NONE:
+                        first_best = self.node_symbol[first]
+            node = self._step(first, data[size - 1]) if first else 0
+            best = first_best
+            if node and self.node_symbol[node] != NONE:
+                best = self.node_symbol[node]
+            self.root[code] = node
+            self.root_symbol[code] = best
+
+    cdef int _note_characters(
+        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t at, uint32_t node
+    ) except -1:
+        """Note the characters of three bytes of a symbol from a place on, which begins one and has that node."""
+        cdef uint32_t before, best
+        cdef Py_ssize_t length, inside
+        while at < size:
+            length = length_of(data[at])
+            before = node
+            best = NONE
+            for inside in range(length):
+                if at + inside == size:
+                    self.partial[before >> 3] |= <uint8_t>(1 << (before & 7))
+                    return 0
+                if is_inside(data[at + inside]) != (inside > 0):
+                    self.by_bytes = True
+                    return 0
+                node = self._step(node, data[at + inside])
+                if self.node_symbol[node] != NONE:
+                    best = self.node_symbol[node]
+            if length == 3 and at:
+                self._add_jump(before, code_of(data + at), node, best)
+            at += length
+        return 0
+
+    cdef int _add_jump(self, uint32_t node, uint32_t code, uint32_t after, uint32_t best) except -1:
+        cdef uint64_t mask = 2 * self.jump_mask + 1 if self.jumps else (1 << 10) - 1, at, place, hashed
+        cdef Jump *jumps
+        if not self.jumps or 3 * self.n_jumps > 2 * self.jump_mask:
+            jumps = <Jump *>pages_alloc((mask + 1) * sizeof(Jump))
+            if not jumps:
+                raise MemoryError
+            memset(jumps, 0xFF, (mask + 1) * sizeof(Jump))
+            if self.jumps:
+                for place in range(self.jump_mask + 1):
+                    if self.jumps[place].key != EMPTY:
+                        at = spread(self.jumps[place].key) & mask
+                        while jumps[at].key != EMPTY:
+                            at = (at + 1) & mask
+                        jumps[at] = self.jumps[place]
+                pages_free(self.jumps, (self.jump_mask + 1) * sizeof(Jump))
+            self.jumps = jumps
+            self.jump_mask = mask
+        at = spread(<uint64_t>node << 16 | code) & self.jump_mask
+        while self.jumps[at].key != EMPTY:
+            if self.jumps[at].key == (<uint64_t>node << 16 | code):
+                return 0
+            at = (at + 1) & self.jump_mask
+        hashed = spread(<uint64_t>node << 16 | code)
+        self.filter[hashed >> 51] |= <uint64_t>1 << (hashed >> 45 & 63)
+        self.jumps[at].key = <uint64_t>node << 16 | code
+        self.jumps[at].node = after
+        self.jumps[at].best = best
+        self.n_jumps += 1
+        return 0
+
+    # ------------------------------------------------------------ use
+
+    cdef inline uint32_t _step(self, uint32_t node, uint8_t byte) noexcept nogil:
+        cdef uint64_t key = <uint64_t>node << 8 | byte
+        cdef uint64_t at = spread(key) & self.step_mask
+        while self.steps[at]:
+            if self.steps[at] >> 28 == key:
+                return <uint32_t>(self.steps[at] & ((1 << 28) - 1))
+            at = (at + 1) & self.step_mask
+        return 0
+
+    cdef uint32_t longest(self, const uint8_t *data, Py_ssize_t size, uint64_t *steps) noexcept nogil:
+        """Return the longest symbol that the data begins with; add the work to `steps`."""
+        cdef uint32_t best = data[0], node, code = 0
+        cdef uint64_t key, hashed, place
+        cdef Py_ssize_t at = 1
+        cdef bint jump = self.jumps != NULL and not self.by_bytes and not is_inside(data[0])
+        # Raw pieces are no UTF-8: a code point counts only if its bytes are the ones that root was made from.
+        if size >= 3 and data[0] & 0xF0 == 0xE0 and is_inside(data[1]) and is_inside(data[2]):
+            code = code_of(data)
+            at = 3 if code >= 0x800 else 1
+        elif size >= 2 and data[0] & 0xE0 == 0xC0 and is_inside(data[1]):
+            code = <uint32_t>(data[0] & 31) << 6 | (data[1] & 63)
+            at = 2 if code >= 0x80 else 1
+        if at > 1:
+            best = self.root_symbol[code]
+            node = self.root[code]
+        else:
+            node = self.first[data[0]]
+        while node and at < size:
+            if jump and data[at] & 0xF0 == 0xE0 and at + 2 < size and is_inside(data[at + 1]) and is_inside(data[at + 2]):
+                key = <uint64_t>node << 16 | code_of(data + at)
+                hashed = spread(key)
+                # The last step of each walk fails; the filter says so from a nearer cache than the table.
+                if self.filter[hashed >> 51] >> (hashed >> 45 & 63) & 1:
+                    place = hashed & self.jump_mask
+                    while self.jumps[place].key != key and self.jumps[place].key != EMPTY:
+                        place = (place + 1) & self.jump_mask
+                    if self.jumps[place].key == key:
+                        node = self.jumps[place].node
+                        if self.jumps[place].best != NONE:
+                            best = self.jumps[place].best
+                        at += 3
+                        continue
+                if not self.partial[node >> 3] >> (node & 7) & 1:
+                    break
+            node = self._step(node, data[at])
+            at += 1
+            if node and self.node_symbol[node] != NONE:
+                best = self.node_symbol[node]
+        steps[0] += at
+        return best
