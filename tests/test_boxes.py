@@ -59,7 +59,7 @@ def test_search_finds_a_cover_for_any_pattern_without_gaps():
     assert find_boxes(gaps.dfa, gaps.class_of()) is None
 
 
-@pytest.fixture(params=["avx2", "ssse3", "neon"])
+@pytest.fixture(params=["avx512", "avx2", "ssse3", "neon"])
 def vectors(request):
     native = pytest.importorskip("fastbpe.core.split_native", reason="built without native modules")
     try:

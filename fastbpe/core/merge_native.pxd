@@ -25,7 +25,9 @@ cdef extern from "lockstep.h" nogil:
         uint64_t seed
         const uint32_t *byte_pair
 
-    ctypedef void LockstepRun(LockstepWord *words, int count, const LockstepPairs *pairs) noexcept nogil
+    ctypedef void LockstepRun(
+        LockstepWord *words, const uint8_t **keys, const int *sizes, int count, const LockstepPairs *pairs
+    ) noexcept nogil
 
 
 cdef struct Miss:

@@ -34,7 +34,7 @@ cdef extern from "pages.h" nogil:
     void pages_free(void *memory, size_t size)
 
 cdef extern from "lockstep.h" nogil:
-    void lockstep_begin(LockstepWord *word, const LockstepPairs *pairs, const uint8_t *data, int size)
+    uint64_t lockstep_bucket(uint64_t hashed, uint64_t mask)
     LockstepRun *lockstep_choose()
     int lockstep_lowest(uint32_t bits)
     uint64_t lockstep_hash(uint64_t key, uint64_t seed)
@@ -317,7 +317,7 @@ cdef class Merger:
             key = <uint64_t>self.left[symbol] << 21 | self.right[symbol]
             hashed = hash_number(key)
             self.filter[hashed >> 50] |= <uint64_t>1 << (hashed >> 44 & 63)
-            at = hashed & self.pair_mask
+            at = lockstep_bucket(hashed, self.pair_mask)
             while self.pairs[at] != EMPTY:
                 at = (at + 1) & self.pair_mask
             self.pairs[at] = key << 21 | symbol
@@ -396,7 +396,7 @@ cdef class Merger:
     cdef inline uint32_t join(self, uint32_t left, uint32_t right) noexcept nogil:
         """Return the symbol that a pair makes, or NONE."""
         cdef uint64_t key = <uint64_t>left << 21 | right
-        cdef uint64_t hashed = hash_number(key), at = hashed & self.pair_mask
+        cdef uint64_t hashed = hash_number(key), at = lockstep_bucket(hashed, self.pair_mask)
         # Three quarters of the pairs join to nothing; the filter says so from a nearer cache than the table.
         if not self.filter[hashed >> 50] >> (hashed >> 44 & 63) & 1:
             return NONE
@@ -715,6 +715,8 @@ cdef class Merger:
         """Find the ids of up to LOCKSTEP_WORDS pretokens of at most LOCKSTEP_LANES bytes."""
         cdef LockstepWord words[LOCKSTEP_WORDS]
         cdef int word_of[LOCKSTEP_WORDS]
+        cdef const uint8_t *keys[LOCKSTEP_WORDS]
+        cdef int sizes[LOCKSTEP_WORDS]
         cdef int at, n_words = 0
         cdef uint32_t symbol, live
         cdef Miss *miss
@@ -735,11 +737,12 @@ cdef class Merger:
                 miss.count = 1
             elif self._is_short(miss.data, miss.size) and not self._is_wide(miss.data, miss.size):
                 word_of[at] = n_words
-                lockstep_begin(&words[n_words], &self.lockstep_pairs, miss.data, <int>miss.size)
+                keys[n_words] = <const uint8_t *>miss.key
+                sizes[n_words] = <int>miss.size
                 n_words += 1
             else:
                 miss.count = <int>self.merge_into(miss.data, miss.size, miss.ids, memo)
-        self.lockstep_run(words, n_words, &self.lockstep_pairs)
+        self.lockstep_run(words, keys, sizes, n_words, &self.lockstep_pairs)
         for at in range(count):
             if word_of[at] >= 0:
                 miss = misses + at

@@ -79,6 +79,29 @@ static inline int boxes_lowest(uint64_t bits) { return boxes_count((bits & -bits
 #if (defined(__GNUC__) || defined(__clang__)) && (defined(__x86_64__) || defined(__i386__))
 #include <immintrin.h>
 
+#define BOXES_TARGET __attribute__((target("avx512bw,avx512vbmi,avx512vbmi2,bmi,bmi2,popcnt")))
+#define BOXES_NAME(name) name##_avx512
+#define BOXES_WIDTH 64
+typedef __m512i boxes_avx512;
+#define VECTOR boxes_avx512
+#define LOAD(from) _mm512_loadu_si512((const void *)(from))
+#define STORE(to, value) _mm512_storeu_si512((void *)(to), value)
+#define TABLE(from) _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(from)))
+#define LOOK(table, at) _mm512_shuffle_epi8(table, at)
+#define EACH(byte) _mm512_set1_epi8((char)(byte))
+#define AND(a, b) _mm512_and_si512(a, b)
+#define OR(a, b) _mm512_or_si512(a, b)
+#define XOR(a, b) _mm512_xor_si512(a, b)
+#define ADD(a, b) _mm512_adds_epu8(a, b)
+#define NONZERO(a) _mm512_test_epi8_mask(a, a)
+#define HIGH(a) _mm512_movepi8_mask(a)
+#define LEADS(a) _mm512_cmpgt_epi8_mask(a, _mm512_set1_epi8(-65))
+#define CLASSES(ascii, bytes) \
+    _mm512_maskz_permutex2var_epi8((uint64_t)~_mm512_movepi8_mask(bytes), LOAD(ascii), bytes, LOAD((ascii) + 4))
+#define COMPRESS(to, from, bits) _mm512_storeu_si512((void *)(to), _mm512_maskz_compress_epi8(bits, LOAD(from)))
+#define BOXES_BMI2 1
+#include "boxes_vector.h"
+
 #define BOXES_TARGET __attribute__((target("avx2,bmi,bmi2,popcnt")))
 #define BOXES_NAME(name) name##_avx2
 #define BOXES_WIDTH 32
@@ -122,8 +145,11 @@ typedef __m128i boxes_ssse3;
 static inline BoxesCode boxes_code(const char *kind)
 {
     BoxesCode none = {NULL, NULL}, avx2 = {boxes_decide_avx2, boxes_flatten_avx2};
-    BoxesCode ssse3 = {boxes_decide_ssse3, boxes_flatten_ssse3};
+    BoxesCode ssse3 = {boxes_decide_ssse3, boxes_flatten_ssse3}, avx512 = {boxes_decide_avx512, boxes_flatten_avx512};
     __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi") &&
+        __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("bmi2") && (!*kind || !strcmp(kind, "avx512")))
+        return avx512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && (!*kind || !strcmp(kind, "avx2")))
         return avx2;
     if (__builtin_cpu_supports("ssse3") && (!*kind || !strcmp(kind, "ssse3")))

@@ -11,12 +11,18 @@ BOXES_TARGET static inline uint64_t BOXES_NAME(boxes_classify)(
     const Boxes *boxes, const uint8_t *data, int size, uint8_t *classes)
 {
     uint64_t leads = 0, wide = 0;
-    int at, half;
+    int at;
     for (at = 0; at < size; at += BOXES_WIDTH) {
+#if defined(CLASSES)
+        VECTOR bytes = LOAD(data + at);
+        STORE(classes + at, CLASSES(boxes->ascii, bytes));
+#else
         VECTOR bytes = LOAD(data + at), sum = EACH(0);
+        int half;
         for (half = 0; half < 8; half++) /* a byte of another upper half looks up nothing, which is 0 */
             sum = OR(sum, LOOK(TABLE(boxes->ascii[half]), ADD(XOR(bytes, EACH(half << 4)), EACH(0x70))));
         STORE(classes + at, sum);
+#endif
         leads |= (uint64_t)LEADS(bytes) << at;
         wide |= (uint64_t)HIGH(bytes) << at;
     }
@@ -30,7 +36,10 @@ BOXES_TARGET static inline uint64_t BOXES_NAME(boxes_classify)(
 /* Writes the classes of the first bytes only, one behind the other. */
 BOXES_TARGET static inline uint8_t *BOXES_NAME(boxes_compress)(const uint8_t *classes, uint64_t leads, uint8_t *to)
 {
-#if BOXES_BMI2
+#if defined(COMPRESS)
+    COMPRESS(to, classes, leads);
+    to += BOXES_COUNT(leads);
+#elif BOXES_BMI2
     int at;
     for (at = 0; at < 64; at += 8) {
         uint64_t eight, marks = _pdep_u64(leads >> at & 0xFF, 0x0101010101010101u) * 255;
@@ -185,3 +194,5 @@ BOXES_TARGET static int BOXES_NAME(boxes_flatten)(const Decided *decided, int bl
 #undef HIGH
 #undef LEADS
 #undef BOXES_COUNT
+#undef CLASSES
+#undef COMPRESS

@@ -1,7 +1,7 @@
 /* Many short pretokens merged at once, one step of each in turn.
  *
  * A step of one pretoken has to wait for two look-ups in a large table.  They are sent for when it ends, and while they
- * are on their way the other pretokens do theirs. */
+ * are on their way the other pretokens do theirs.  Nothing in a step depends on a branch that cannot be foreseen. */
 #ifndef FASTBPE_LOCKSTEP_H
 #define FASTBPE_LOCKSTEP_H
 
@@ -10,6 +10,46 @@
 
 #define LOCKSTEP_WORDS 32 /* at once: their state stays in the nearest cache */
 #define LOCKSTEP_LANES 32 /* bytes of a pretoken, at most */
+#define LOCKSTEP_BUCKET 4 /* slots of the table of pairs that are looked at together: half a line of the cache */
+
+typedef struct {
+    uint32_t best[LOCKSTEP_LANES + 8]; /* product of a symbol and the next one << 5 | lane; all ones: none */
+    uint32_t symbols[LOCKSTEP_LANES];
+    uint32_t live; /* a bit for each lane in which a symbol begins */
+    uint32_t lane[2]; /* of the two look-ups on their way; LOCKSTEP_LANES: there is none */
+    uint64_t key[2], slot[2];
+} LockstepWord;
+
+typedef struct {
+    const uint64_t *pairs; /* left << 42 | right << 21 | product; all ones: empty */
+    uint64_t mask, seed;   /* the number of slots - 1 */
+    const uint32_t *byte_pair;
+} LockstepPairs;
+
+/* Merges words; `keys` are their bytes, LOCKSTEP_LANES of which may be read, `sizes` how many count, 1 or more. */
+typedef void LockstepRun(
+    LockstepWord *words, const uint8_t *const *keys, const int *sizes, int count, const LockstepPairs *pairs);
+
+static inline uint64_t lockstep_hash(uint64_t key, uint64_t seed)
+{
+    key = (key ^ seed) * 0x9E3779B97F4A7C15u;
+    key ^= key >> 29;
+    return key * 0xBF58476D1CE4E5B9u;
+}
+
+/* A pair stands in the first bucket from here on that had room. */
+static inline uint64_t lockstep_bucket(uint64_t hashed, uint64_t mask) { return hashed & mask & ~(uint64_t)(LOCKSTEP_BUCKET - 1); }
+
+/* The product of a pair, or all ones. */
+static inline uint32_t lockstep_find(const LockstepPairs *pairs, uint64_t key, uint64_t slot)
+{
+    while (pairs->pairs[slot] != UINT64_MAX) {
+        if (pairs->pairs[slot] >> 21 == key)
+            return (uint32_t)(pairs->pairs[slot] & 0x1FFFFF);
+        slot = (slot + 1) & pairs->mask;
+    }
+    return UINT32_MAX;
+}
 
 #if defined(__GNUC__) || defined(__clang__)
 #define lockstep_prefetch(address) __builtin_prefetch(address)
@@ -33,36 +73,49 @@ static inline int lockstep_highest(uint32_t bits)
 }
 #endif
 
-typedef struct {
-    uint32_t best[LOCKSTEP_LANES]; /* product of a symbol and the next one << 5 | lane; all ones: none */
-    uint32_t symbols[LOCKSTEP_LANES];
-    uint32_t live; /* a bit for each lane in which a symbol begins */
-    int lanes, waits; /* the number of lanes, a multiple of 8; of look-ups on their way */
-    int lane[2];
-    uint64_t key[2], slot[2];
-} LockstepWord;
-
-typedef struct {
-    const uint64_t *pairs; /* left << 42 | right << 21 | product; all ones: empty */
-    uint64_t mask, seed;
-    const uint32_t *byte_pair;
-} LockstepPairs;
-
-static inline uint64_t lockstep_hash(uint64_t key, uint64_t seed)
+static inline void lockstep_ask(
+    LockstepWord *word, const LockstepPairs *pairs, int place, uint32_t lane, uint32_t left, uint32_t right)
 {
-    key = (key ^ seed) * 0x9E3779B97F4A7C15u;
-    key ^= key >> 29;
-    return key * 0xBF58476D1CE4E5B9u;
+    uint64_t key = (uint64_t)left << 21 | right;
+    uint64_t slot = lockstep_bucket(lockstep_hash(key, pairs->seed), pairs->mask);
+    lockstep_prefetch(pairs->pairs + slot);
+    word->key[place] = lane < LOCKSTEP_LANES ? key : UINT64_MAX; /* which no pair has */
+    word->slot[place] = slot;
+    word->lane[place] = lane;
+    word->best[lane] = UINT32_MAX;
 }
 
-/* `size` is 1 to LOCKSTEP_LANES. */
-static inline void lockstep_begin(LockstepWord *word, const LockstepPairs *pairs, const uint8_t *data, int size)
+/* Joins the pair that `best` tells, and asks for the two new ones. */
+static inline void lockstep_join(LockstepWord *word, const LockstepPairs *pairs, uint32_t best)
+{
+    uint32_t lane = best & 31, product = best >> 5, next;
+    uint32_t higher = word->live & ~(((uint32_t)2 << lane) - 1), lower = word->live & (((uint32_t)1 << lane) - 1);
+    uint32_t gone = (uint32_t)lockstep_lowest(higher);
+    word->live ^= (uint32_t)1 << gone;
+    word->best[gone] = UINT32_MAX;
+    word->symbols[lane] = product;
+    higher &= higher - 1;
+    next = (uint32_t)lockstep_lowest(higher | (uint32_t)1 << 31);
+    lockstep_ask(word, pairs, 0, higher ? lane : LOCKSTEP_LANES, product, word->symbols[next]);
+    word->best[lane] = UINT32_MAX;
+    next = (uint32_t)lockstep_highest(lower | 1);
+    lockstep_ask(word, pairs, 1, lower ? next : LOCKSTEP_LANES, word->symbols[next], product);
+}
+
+static inline void lockstep_begin(LockstepWord *word, int size)
+{
+    word->live = (uint32_t)(((uint64_t)1 << size) - 1);
+    word->key[0] = word->key[1] = UINT64_MAX;
+    word->slot[0] = word->slot[1] = 0;
+    word->lane[0] = word->lane[1] = LOCKSTEP_LANES;
+}
+
+static inline void lockstep_begin_plain(LockstepWord *word, const LockstepPairs *pairs, const uint8_t *data, int size)
 {
     int at;
-    word->lanes = (size + 7) & ~7;
-    word->live = (uint32_t)(((uint64_t)1 << size) - 1);
-    word->waits = 0;
+    lockstep_begin(word, size);
     memset(word->best, 0xFF, sizeof(word->best));
+    memset(word->symbols, 0, sizeof(word->symbols));
     for (at = 0; at < size; at++)
         word->symbols[at] = data[at];
     for (at = 0; at + 1 < size; at++) {
@@ -71,83 +124,119 @@ static inline void lockstep_begin(LockstepWord *word, const LockstepPairs *pairs
     }
 }
 
-static inline void lockstep_ask(LockstepWord *word, const LockstepPairs *pairs, int lane, uint32_t left, uint32_t right)
+/* Returns 0 when there is nothing left to join. */
+static inline int lockstep_step_plain(LockstepWord *word, const LockstepPairs *pairs)
 {
-    uint64_t key = (uint64_t)left << 21 | right, slot = lockstep_hash(key, pairs->seed) & pairs->mask;
-    lockstep_prefetch(pairs->pairs + slot);
-    word->key[word->waits] = key;
-    word->slot[word->waits] = slot;
-    word->lane[word->waits++] = lane;
+    uint32_t best = UINT32_MAX;
+    int at;
+    for (at = 0; at < 2; at++) {
+        uint32_t product = UINT32_MAX;
+        if (word->key[at] != UINT64_MAX)
+            product = lockstep_find(pairs, word->key[at], word->slot[at]);
+        word->best[word->lane[at]] = product == UINT32_MAX ? UINT32_MAX : product << 5 | word->lane[at];
+    }
+    for (at = 0; at < LOCKSTEP_LANES; at++)
+        best = word->best[at] < best ? word->best[at] : best;
+    if (best == UINT32_MAX)
+        return 0;
+    lockstep_join(word, pairs, best);
+    return 1;
 }
 
-/* Returns 0 when there is nothing left to join. */
-#define LOCKSTEP_STEP(NAME, TARGET) \
-    TARGET static int NAME(LockstepWord *word, const LockstepPairs *pairs) \
-    { \
-        uint32_t best = UINT32_MAX, higher, lower; \
-        int at, lane; \
-        for (at = 0; at < word->waits; at++) { \
-            const uint64_t *slot = pairs->pairs + word->slot[at]; \
-            while (*slot != UINT64_MAX && *slot >> 21 != word->key[at]) \
-                slot = slot == pairs->pairs + pairs->mask ? pairs->pairs : slot + 1; \
-            if (*slot != UINT64_MAX) \
-                word->best[word->lane[at]] = (uint32_t)(*slot & 0x1FFFFF) << 5 | (uint32_t)word->lane[at]; \
-        } \
-        word->waits = 0; \
-        for (at = 0; at < word->lanes; at++) \
-            best = word->best[at] < best ? word->best[at] : best; \
-        if (best == UINT32_MAX) \
-            return 0; \
-        lane = best & 31; \
-        best >>= 5; \
-        higher = word->live & ~(((uint32_t)2 << lane) - 1); \
-        lower = word->live & (((uint32_t)1 << lane) - 1); \
-        at = lockstep_lowest(higher); \
-        word->live ^= (uint32_t)1 << at; \
-        word->best[at] = word->best[lane] = UINT32_MAX; \
-        word->symbols[lane] = best; \
-        higher &= higher - 1; \
-        if (higher) \
-            lockstep_ask(word, pairs, lane, best, word->symbols[lockstep_lowest(higher)]); \
-        if (lower) { \
-            at = lockstep_highest(lower); \
-            word->best[at] = UINT32_MAX; \
-            lockstep_ask(word, pairs, at, word->symbols[at], best); \
-        } \
-        return 1; \
-    }
-
-#define LOCKSTEP_RUN(NAME, STEP, TARGET) \
-    TARGET static void NAME(LockstepWord *words, int count, const LockstepPairs *pairs) \
+#define LOCKSTEP_RUN(KIND, TARGET) \
+    TARGET static void lockstep_run_##KIND( \
+        LockstepWord *words, const uint8_t *const *keys, const int *sizes, int count, const LockstepPairs *pairs) \
     { \
         int active[LOCKSTEP_WORDS], at, kept; \
-        for (at = 0; at < count; at++) \
+        for (at = 0; at < count; at++) { \
             active[at] = at; \
+            lockstep_begin_##KIND(words + at, pairs, keys[at], sizes[at]); \
+        } \
         while (count) { \
             for (at = kept = 0; at < count; at++) { \
                 active[kept] = active[at]; \
-                kept += STEP(words + active[at], pairs); \
+                kept += lockstep_step_##KIND(words + active[at], pairs); \
             } \
             count = kept; \
         } \
     }
 
-typedef void LockstepRun(LockstepWord *words, int count, const LockstepPairs *pairs);
-
 #define LOCKSTEP_PLAIN
-LOCKSTEP_STEP(lockstep_step_plain, LOCKSTEP_PLAIN inline)
-LOCKSTEP_RUN(lockstep_run_plain, lockstep_step_plain, LOCKSTEP_PLAIN)
+LOCKSTEP_RUN(plain, LOCKSTEP_PLAIN)
 
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-/* The least of eight lanes in one instruction. */
-#define LOCKSTEP_AVX2 __attribute__((target("avx2,bmi,lzcnt")))
-LOCKSTEP_STEP(lockstep_step_avx2, LOCKSTEP_AVX2 inline)
-LOCKSTEP_RUN(lockstep_run_avx2, lockstep_step_avx2, LOCKSTEP_AVX2)
+#include <immintrin.h>
+#define LOCKSTEP_AVX2 __attribute__((target("avx2,bmi,bmi2,lzcnt")))
+
+LOCKSTEP_AVX2 static inline void lockstep_begin_avx2(
+    LockstepWord *word, const LockstepPairs *pairs, const uint8_t *data, int size)
+{
+    const __m256i none = _mm256_set1_epi32(-1);
+    __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), last = _mm256_set1_epi32(size - 1);
+    int at;
+    lockstep_begin(word, size);
+    for (at = 0; at < LOCKSTEP_LANES; at += 8) {
+        __m256i bytes, after, pair, product, outside = none;
+        if (at < size) {
+            bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(data + at)));
+            _mm256_storeu_si256((__m256i *)(word->symbols + at), bytes);
+            after = _mm256_alignr_epi8(_mm256_permute2x128_si256(bytes, bytes, 0x81), bytes, 4);
+            after = _mm256_insert_epi32(after, at + 8 < LOCKSTEP_LANES ? data[at + 8] : 0, 7);
+            pair = _mm256_or_si256(_mm256_slli_epi32(bytes, 8), after);
+            product = _mm256_i32gather_epi32((const int *)pairs->byte_pair, pair, 4);
+            outside = _mm256_cmpgt_epi32(last, lanes);
+            outside = _mm256_or_si256(_mm256_xor_si256(outside, none), _mm256_cmpeq_epi32(product, none));
+            outside = _mm256_or_si256(outside, _mm256_or_si256(_mm256_slli_epi32(product, 5), lanes));
+        }
+        _mm256_storeu_si256((__m256i *)(word->best + at), outside);
+        lanes = _mm256_add_epi32(lanes, _mm256_set1_epi32(8));
+    }
+}
+
+LOCKSTEP_AVX2 static inline uint32_t lockstep_answer_avx2(const LockstepWord *word, const LockstepPairs *pairs, int place)
+{
+    const uint64_t *slot = pairs->pairs + word->slot[place];
+    __m256i bucket = _mm256_loadu_si256((const __m256i *)slot);
+    __m256i same = _mm256_cmpeq_epi64(_mm256_srli_epi64(bucket, 21), _mm256_set1_epi64x((long long)word->key[place]));
+    uint32_t found = (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(same)), product;
+    /* Only pairs begin with a zero bit: an empty slot is negative. */
+    if (!found && !_mm256_movemask_pd(_mm256_castsi256_pd(bucket)) && word->key[place] != UINT64_MAX) {
+        product = lockstep_find(pairs, word->key[place], word->slot[place]);
+        return product == UINT32_MAX ? UINT32_MAX : product << 5 | word->lane[place];
+    }
+    product = (uint32_t)(slot[_tzcnt_u32(found | 8)] & 0x1FFFFF) << 5 | word->lane[place];
+    return found ? product : UINT32_MAX;
+}
+
+LOCKSTEP_AVX2 static inline int lockstep_step_avx2(LockstepWord *word, const LockstepPairs *pairs)
+{
+    /* Read before the answers are written, for what was just written cannot be read at once in another width. */
+    __m256i least = _mm256_min_epu32(
+        _mm256_min_epu32(
+            _mm256_loadu_si256((const __m256i *)word->best), _mm256_loadu_si256((const __m256i *)(word->best + 8))),
+        _mm256_min_epu32(
+            _mm256_loadu_si256((const __m256i *)(word->best + 16)), _mm256_loadu_si256((const __m256i *)(word->best + 24))));
+    __m128i half = _mm_min_epu32(_mm256_castsi256_si128(least), _mm256_extracti128_si256(least, 1));
+    uint32_t first = lockstep_answer_avx2(word, pairs, 0), second = lockstep_answer_avx2(word, pairs, 1), best;
+    half = _mm_min_epu32(half, _mm_shuffle_epi32(half, 0x4E));
+    half = _mm_min_epu32(half, _mm_shuffle_epi32(half, 0xB1));
+    best = (uint32_t)_mm_cvtsi128_si32(half);
+    word->best[word->lane[0]] = first;
+    word->best[word->lane[1]] = second;
+    best = first < best ? first : best;
+    best = second < best ? second : best;
+    if (best == UINT32_MAX)
+        return 0;
+    lockstep_join(word, pairs, best);
+    return 1;
+}
+
+LOCKSTEP_RUN(avx2, LOCKSTEP_AVX2)
 
 static inline LockstepRun *lockstep_choose(void)
 {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") ? lockstep_run_avx2 : lockstep_run_plain;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") ? lockstep_run_avx2 : lockstep_run_plain;
 }
 #else
 static inline LockstepRun *lockstep_choose(void) { return lockstep_run_plain; }
