@@ -37,7 +37,7 @@ cdef struct Miss:
     Py_ssize_t size
     uint32_t line
     uint64_t hashed
-    bint looked
+    uint32_t symbol            # that it may be, or NONE
     int count
     uint32_t ids[LOCKSTEP_LANES]
 
@@ -120,6 +120,7 @@ cdef class Merger:
     ) except -1 nogil
     cdef int _valid_flagged(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil
 
+    cdef uint32_t _first_with(self, uint64_t hashed) noexcept nogil
     cdef uint32_t _find_hashed(self, const uint8_t *data, Py_ssize_t size, uint64_t hashed) noexcept nogil
     cdef bint _is_wide(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef bint _is_short(self, const uint8_t *data, Py_ssize_t size) noexcept nogil

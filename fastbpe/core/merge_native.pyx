@@ -51,7 +51,7 @@ cdef extern from "key.h" nogil:
 
 cdef enum:
     SHORT = 64         # bytes: the room of the step-by-step merge
-    SHORT_WIDE = 14    # bytes of a pretoken of characters that take three bytes: from here on backtracking is faster
+    SHORT_WIDE = 8     # bytes of a pretoken of characters that take three bytes: above it backtracking is faster
     SHORT_BYTES = 28   # the same for all others
     PATIENCE = 64      # steps of backtracking a byte; real vocabularies take under 10
     MAX_SYMBOLS = (1 << 21) - 1
@@ -209,6 +209,15 @@ cdef class Merger:
     cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         """Return the symbol with these bytes, or NONE."""
         return self._find_hashed(data, size, hash_bytes(data, size))
+
+    cdef inline uint32_t _first_with(self, uint64_t hashed) noexcept nogil:
+        """Return the first symbol in the table that has the upper half of a hash, or NONE."""
+        cdef uint64_t at = hashed & self.slot_mask
+        while self.slots[at]:
+            if self.slots[at] >> 32 == hashed >> 32:
+                return <uint32_t>self.slots[at] - 1
+            at = (at + 1) & self.slot_mask
+        return NONE
 
     cdef inline uint32_t _find_hashed(self, const uint8_t *data, Py_ssize_t size, uint64_t hashed) noexcept nogil:
         cdef uint64_t at = hashed & self.slot_mask
@@ -720,17 +729,30 @@ cdef class Merger:
         cdef int at, n_words = 0
         cdef uint32_t symbol, live
         cdef Miss *miss
+        # Each step sends for the memory of the next one.
         for at in range(count):
             miss = misses + at
             # A clause is hardly ever a token; merging finds out as well.
-            miss.looked = self.must_look or miss.size <= KEY_SHORT or not self._is_wide(miss.data, miss.size)
-            if miss.looked:
+            if self.must_look or miss.size <= KEY_SHORT or not self._is_wide(miss.data, miss.size):
                 miss.hashed = hash_bytes(miss.data, miss.size)
                 key_prefetch(self.slots + (miss.hashed & self.slot_mask))
+            else:
+                miss.hashed = 0
+        for at in range(count):
+            miss = misses + at
+            miss.symbol = self._first_with(miss.hashed) if miss.hashed else NONE
+            if miss.symbol != NONE:
+                key_prefetch(self.offset + miss.symbol)
+        for at in range(count):
+            miss = misses + at
+            if miss.symbol != NONE:
+                key_prefetch(self.blob + self.offset[miss.symbol])
         for at in range(count):
             miss = misses + at
             word_of[at] = -1
-            symbol = self._find_hashed(miss.data, miss.size, miss.hashed) if miss.looked else NONE
+            symbol = NONE
+            if miss.symbol != NONE:
+                symbol = self._find_hashed(miss.data, miss.size, miss.hashed)
             # A token that merging makes is what merging its bytes makes.
             if symbol != NONE and (self.whole or symbol < 256 or self.left[symbol] != NONE):
                 miss.ids[0] = self.id_of[symbol]
@@ -742,7 +764,8 @@ cdef class Merger:
                 n_words += 1
             else:
                 miss.count = <int>self.merge_into(miss.data, miss.size, miss.ids, memo)
-        self.lockstep_run(words, keys, sizes, n_words, &self.lockstep_pairs)
+        if n_words:
+            self.lockstep_run(words, keys, sizes, n_words, &self.lockstep_pairs)
         for at in range(count):
             if word_of[at] >= 0:
                 miss = misses + at

@@ -58,6 +58,21 @@ static size_t utf8_write_plain(const void *from, size_t count, int kind, uint8_t
 #include <immintrin.h>
 #define UTF8_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
 
+/* Writes the bytes in use, one behind the other. */
+UTF8_AVX2 static inline uint8_t *utf8_push(__m256i bytes, __m256i used, uint8_t *to)
+{
+    uint64_t words[4], masks[4];
+    int at;
+    _mm256_storeu_si256((__m256i *)words, bytes);
+    _mm256_storeu_si256((__m256i *)masks, used);
+    for (at = 0; at < 4; at++) {
+        uint64_t packed = _pext_u64(words[at], masks[at]);
+        memcpy(to, &packed, 8);
+        to += _mm_popcnt_u64(masks[at]) >> 3;
+    }
+    return to;
+}
+
 /* Eight characters, each in a lane of four bytes: its bytes are put together there, and those in use pushed together. */
 UTF8_AVX2 static inline uint8_t *utf8_eight(__m256i codes, uint8_t *to)
 {
@@ -78,19 +93,21 @@ UTF8_AVX2 static inline uint8_t *utf8_eight(__m256i codes, uint8_t *to)
         _mm256_or_si256(_mm256_slli_epi32(second, 16), _mm256_slli_epi32(first, 24)));
     __m256i bytes = _mm256_blendv_epi8(codes, two, over1);
     __m256i used = _mm256_or_si256(_mm256_set1_epi32(0xFF), _mm256_and_si256(over1, _mm256_set1_epi32(0xFF00)));
-    uint64_t words[4], masks[4];
-    int at;
     bytes = _mm256_blendv_epi8(_mm256_blendv_epi8(bytes, three, over2), four, over3);
     used = _mm256_or_si256(used, _mm256_and_si256(over2, _mm256_set1_epi32(0xFF0000)));
     used = _mm256_or_si256(used, _mm256_and_si256(over3, _mm256_set1_epi32((int)0xFF000000)));
-    _mm256_storeu_si256((__m256i *)words, bytes);
-    _mm256_storeu_si256((__m256i *)masks, used);
-    for (at = 0; at < 4; at++) {
-        uint64_t packed = _pext_u64(words[at], masks[at]);
-        memcpy(to, &packed, 8);
-        to += _mm_popcnt_u64(masks[at]) >> 3;
-    }
-    return to;
+    return utf8_push(bytes, used, to);
+}
+
+/* Sixteen characters of at most two bytes, each in a lane of two. */
+UTF8_AVX2 static inline uint8_t *utf8_sixteen(__m256i codes, uint8_t *to)
+{
+    __m256i over1 = _mm256_cmpgt_epi16(codes, _mm256_set1_epi16(0x7F));
+    __m256i two = _mm256_or_si256(
+        _mm256_or_si256(_mm256_srli_epi16(codes, 6), _mm256_set1_epi16((short)0x80C0)),
+        _mm256_slli_epi16(_mm256_and_si256(codes, _mm256_set1_epi16(63)), 8));
+    __m256i used = _mm256_or_si256(_mm256_set1_epi16(0xFF), _mm256_slli_epi16(over1, 8));
+    return utf8_push(_mm256_blendv_epi8(codes, two, over1), used, to);
 }
 
 UTF8_AVX2 static inline int utf8_any_surrogate(__m256i codes)
@@ -112,14 +129,18 @@ UTF8_AVX2 static size_t utf8_write_avx2(const void *from, size_t count, int kind
                 to += 16;
                 continue;
             }
-            low = _mm256_cvtepu8_epi32(bytes);
-            high = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
+            to = utf8_sixteen(_mm256_cvtepu8_epi16(bytes), to);
+            continue;
         } else if (kind == 2) {
             __m256i words = _mm256_loadu_si256((const __m256i *)place);
             if (_mm256_testz_si256(words, _mm256_set1_epi16((short)0xFF80))) {
                 words = _mm256_permute4x64_epi64(_mm256_packus_epi16(words, words), 0x08);
                 _mm_storeu_si128((__m128i *)to, _mm256_castsi256_si128(words));
                 to += 16;
+                continue;
+            }
+            if (_mm256_testz_si256(words, _mm256_set1_epi16((short)0xF800))) {
+                to = utf8_sixteen(words, to);
                 continue;
             }
             low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(words));
