@@ -87,6 +87,8 @@ cdef class Merger:
     cdef int _load_packed(self, vocab) except -1
     cdef int _make_room(self, Py_ssize_t n_symbols, Py_ssize_t total) except -1
     cdef void _put(self, const uint8_t *data, uint32_t size, uint32_t number) noexcept
+    cdef void _index(self) noexcept
+    cdef int _find_parts(self) except -1
     cdef int _store(self, tokens, ids) except -1
     cdef _realize(self, merges)
     cdef int _list(self, merges) except -1

@@ -50,6 +50,7 @@ cdef extern from "key.h" nogil:
     uint32_t key_hash_plain(const uint64_t *key, const KeySecret *secret)
 
 cdef enum:
+    AHEAD = 32         # look-ups that are sent for together while loading
     SHORT = 64         # bytes: the room of the step-by-step merge
     SHORT_WIDE = 8     # bytes of a pretoken of characters that take three bytes: above it backtracking is faster
     SHORT_BYTES = 28   # the same for all others
@@ -119,7 +120,7 @@ cdef class Merger:
         free(self.left)
         free(self.right)
         free(self.flagged)
-        free(self.slots)
+        pages_free(self.slots, (self.slot_mask + 1) * sizeof(uint64_t))
         pages_free(self.pairs, (self.pair_mask + 1) * sizeof(uint64_t))
         free(self.filter)
         free(self.byte_pair)
@@ -136,6 +137,7 @@ cdef class Merger:
         for symbol in range(<uint32_t>len(tokens)):
             token = <bytes?>tokens[symbol]
             self._put(<const uint8_t *>PyBytes_AS_STRING(token), <uint32_t>PyBytes_GET_SIZE(token), ids[symbol])
+        self._index()
         return 0
 
     cdef int _load_packed(self, vocab) except -1:
@@ -146,8 +148,6 @@ cdef class Merger:
         cdef const uint8_t *blob = <const uint8_t *>PyBytes_AS_STRING(<bytes?>vocab.blob)
         cdef Py_ssize_t at, n_tokens = ids.shape[0]
         cdef Py_ssize_t of_byte[256]
-        cdef uint32_t symbol, size, cut
-        cdef const uint8_t *data
         if offsets.shape[0] != n_tokens + 1 or lefts.shape[0] != n_tokens or offsets[n_tokens] != len(vocab.blob):
             raise ValueError("vocab must have as many lengths and left parts as ids")
         memset(of_byte, 0xFF, sizeof(of_byte))
@@ -163,16 +163,38 @@ cdef class Merger:
             if offsets[at + 1] - offsets[at] > 1:
                 self.left[self.n_symbols] = lefts[at]
                 self._put(blob + offsets[at], offsets[at + 1] - offsets[at], ids[at])
-        for symbol in range(256, self.n_symbols):
-            cut = self.left[symbol]
-            size = self.offset[symbol + 1] - self.offset[symbol]
-            data = self.blob + self.offset[symbol]
-            self.left[symbol] = NONE
-            if 0 < cut < size:
-                self.left[symbol] = self.find(data, cut)
-                self.right[symbol] = self.find(data + cut, size - cut)
-                if self.left[symbol] == NONE or self.right[symbol] == NONE:
-                    raise ValueError("vocab must have the parts of each token")
+        self._index()
+        return self._find_parts()
+
+    cdef int _find_parts(self) except -1:
+        """Find the left and the right part of each symbol whose left part has the length in `left`, if any."""
+        cdef uint64_t hashed[2 * AHEAD]
+        cdef uint32_t symbol, base, size, cut, at
+        cdef const uint8_t *data
+        for base in range(256, self.n_symbols, AHEAD):
+            # All are sent for before the first is looked at.
+            for at in range(min(<uint32_t>AHEAD, self.n_symbols - base)):
+                data = self.blob + self.offset[base + at]
+                cut = min(self.left[base + at], self.offset[base + at + 1] - self.offset[base + at])
+                hashed[2 * at] = hash_bytes(data, cut)
+                hashed[2 * at + 1] = hash_bytes(data + cut, self.offset[base + at + 1] - self.offset[base + at] - cut)
+                key_prefetch(self.slots + (hashed[2 * at] & self.slot_mask))
+                key_prefetch(self.slots + (hashed[2 * at + 1] & self.slot_mask))
+            for at in range(2 * min(<uint32_t>AHEAD, self.n_symbols - base)):
+                symbol = self._first_with(hashed[at])
+                if symbol != NONE:
+                    key_prefetch(self.offset + symbol)
+            for at in range(min(<uint32_t>AHEAD, self.n_symbols - base)):
+                symbol = base + at
+                cut = self.left[symbol]
+                size = self.offset[symbol + 1] - self.offset[symbol]
+                data = self.blob + self.offset[symbol]
+                self.left[symbol] = NONE
+                if 0 < cut < size:
+                    self.left[symbol] = self._find_hashed(data, cut, hashed[2 * at])
+                    self.right[symbol] = self._find_hashed(data + cut, size - cut, hashed[2 * at + 1])
+                    if self.left[symbol] == NONE or self.right[symbol] == NONE:
+                        raise ValueError("vocab must have the parts of each token")
         return 0
 
     cdef int _make_room(self, Py_ssize_t n_symbols, Py_ssize_t total) except -1:
@@ -188,23 +210,37 @@ cdef class Merger:
         self.right = <uint32_t *>resized(self.right, n_symbols, sizeof(uint32_t))
         memset(self.left, 0xFF, n_symbols * sizeof(uint32_t))
         memset(self.right, 0xFF, n_symbols * sizeof(uint32_t))
-        free(self.slots)
-        self.slots = NULL
-        self.slots = <uint64_t *>zeroed(n_slots, sizeof(uint64_t))
+        pages_free(self.slots, (self.slot_mask + 1) * sizeof(uint64_t))
+        self.slots = <uint64_t *>pages_alloc(n_slots * sizeof(uint64_t))
+        if not self.slots:
+            raise MemoryError
         self.slot_mask = n_slots - 1
         return 0
 
     cdef void _put(self, const uint8_t *data, uint32_t size, uint32_t number) noexcept:
         """Append a symbol; there is room for it."""
         cdef uint32_t symbol = self.n_symbols, place = self.offset[symbol]
-        cdef uint64_t hashed = hash_bytes(data, size), at = hashed & self.slot_mask
         memcpy(self.blob + place, data, size)
         self.id_of[symbol] = number
-        while self.slots[at]:
-            at = (at + 1) & self.slot_mask
-        self.slots[at] = hashed >> 32 << 32 | (symbol + 1)
         self.offset[symbol + 1] = place + size
         self.n_symbols += 1
+
+    cdef void _index(self) noexcept:
+        """Enter all symbols into the table by bytes."""
+        cdef uint64_t hashed[AHEAD]
+        cdef uint64_t at
+        cdef uint32_t base, ahead
+        for base in range(0, self.n_symbols, AHEAD):
+            for ahead in range(min(<uint32_t>AHEAD, self.n_symbols - base)):
+                hashed[ahead] = hash_bytes(
+                    self.blob + self.offset[base + ahead], self.offset[base + ahead + 1] - self.offset[base + ahead]
+                )
+                key_prefetch(self.slots + (hashed[ahead] & self.slot_mask))
+            for ahead in range(min(<uint32_t>AHEAD, self.n_symbols - base)):
+                at = hashed[ahead] & self.slot_mask
+                while self.slots[at]:
+                    at = (at + 1) & self.slot_mask
+                self.slots[at] = hashed[ahead] >> 32 << 32 | (base + ahead + 1)
 
     cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         """Return the symbol with these bytes, or NONE."""

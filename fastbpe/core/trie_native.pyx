@@ -24,6 +24,12 @@ cdef extern from "pages.h" nogil:
     void *pages_alloc(size_t size)
     void pages_free(void *memory, size_t size)
 
+cdef extern from "key.h" nogil:
+    void key_prefetch(const void *address)
+
+cdef enum:
+    AHEAD = 16  # symbols
+
 cdef uint64_t SEED = int.from_bytes(_urandom(8), "little")
 
 
@@ -39,6 +45,15 @@ cdef inline bint is_inside(uint8_t byte) noexcept nogil:
 cdef inline uint32_t code_of(const uint8_t *data) noexcept nogil:
     """Return the code point of three bytes; a different one for all of that form, if they are no UTF-8 too."""
     return <uint32_t>(data[0] & 15) << 12 | <uint32_t>(data[1] & 63) << 6 | (data[2] & 63)
+
+
+cdef inline bint has_wide(const uint8_t *data, Py_ssize_t size) noexcept nogil:
+    """Return whether a character of three bytes or more begins in some bytes."""
+    cdef Py_ssize_t at
+    cdef uint8_t greatest = 0
+    for at in range(size):
+        greatest = max(greatest, data[at])
+    return greatest >= 0xE0
 
 
 cdef class Trie:
@@ -63,7 +78,7 @@ cdef class Trie:
         The left part of a symbol is a prefix of it, so the walk begins at the node of that part.
         """
         cdef uint64_t total = 0, size = 1 << 10
-        cdef uint32_t symbol, node, place, start
+        cdef uint32_t symbol, node, place, start, ahead
         cdef uint32_t *node_of = NULL  # 0: not in the trie yet
         for symbol in range(n_symbols):
             if symbol < 256 or left[symbol] != NONE:
@@ -83,6 +98,11 @@ cdef class Trie:
             node_of = <uint32_t *>zeroed(n_symbols, sizeof(uint32_t))
             self.parent = <uint32_t *>zeroed(total + 1, sizeof(uint32_t))
             for symbol in range(n_symbols):
+                ahead = symbol + AHEAD
+                if ahead < n_symbols and left[ahead] != NONE:
+                    place = offset[ahead] + offset[left[ahead] + 1] - offset[left[ahead]]
+                    node = node_of[left[ahead]]
+                    key_prefetch(self.steps + (spread(<uint64_t>node << 8 | blob[place]) & self.step_mask))
                 if symbol >= 256 and left[symbol] == NONE:
                     continue
                 node = 0
@@ -108,6 +128,8 @@ cdef class Trie:
                     continue
                 node = start = 0
                 place = offset[symbol + 1] - offset[symbol]
+                if not has_wide(blob + offset[symbol], place):
+                    continue
                 if left[symbol] < symbol:
                     start = offset[left[symbol] + 1] - offset[left[symbol]]
                     node = node_of[left[symbol]]
