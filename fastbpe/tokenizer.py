@@ -251,8 +251,7 @@ class Tokenizer:
             disallowed_special: as in encode().
             threads: 1 to 1024; None means one for each core.  The result does not depend on it.
         """
-        arrays = self._batch(texts, allowed_special, disallowed_special, threads, "encode_batch()")
-        return [ids.tolist() for ids in arrays]
+        return self._batch(texts, allowed_special, disallowed_special, threads, "encode_batch()", listed=True)
 
     def encode_batch_to_numpy(
         self,
@@ -342,6 +341,10 @@ class Tokenizer:
         return [self._bytes(ids, "decode_batch()").decode("utf-8", errors) for ids in batch]
 
     def _bytes(self, ids: Ids, function: str) -> bytes:
+        if type(ids) is list:
+            joined: bytes | None = self._decoder.decode_list(ids)
+            if joined is not None:
+                return joined
         try:
             found: bytes = self._decoder.decode(id_array(ids, function))
         except TokenIdError as error:
@@ -452,7 +455,8 @@ class Tokenizer:
         disallowed: SpecialTokens,
         threads: int | None,
         function: str,
-    ) -> list[NDArray[np.uint32]]:
+        listed: bool = False,
+    ) -> list[Any]:
         if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
             raise TypeError(f"{function}: texts must be an iterable of str, got {show(texts)}")
         texts = list(texts)
@@ -464,12 +468,18 @@ class Tokenizer:
             raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {show(threads)}")
         threads = threads or os.cpu_count() or 1
         if threads == 1 or core.BACKEND == "python" or sum(map(len, texts)) < _BATCH:
-            return [self._encode(text, allowed, disallowed, function) for text in texts]
-        return self._batch_threaded(texts, allowed, disallowed, threads, function)
+            return [self._encode(text, allowed, disallowed, function, listed=listed) for text in texts]
+        return self._batch_threaded(texts, allowed, disallowed, threads, function, listed)
 
     def _batch_threaded(
-        self, texts: list[str], allowed: SpecialTokens, disallowed: SpecialTokens, threads: int, function: str
-    ) -> list[NDArray[np.uint32]]:
+        self,
+        texts: list[str],
+        allowed: SpecialTokens,
+        disallowed: SpecialTokens,
+        threads: int,
+        function: str,
+        listed: bool,
+    ) -> list[Any]:
         """Encode ranges of texts on threads that live for this call alone."""
         from concurrent.futures import ThreadPoolExecutor  # here, because most processes never need it
 
@@ -479,11 +489,11 @@ class Tokenizer:
             if stop.is_set():
                 raise _Stopped
 
-        def work(span: tuple[int, int]) -> list[NDArray[np.uint32]]:
+        def work(span: tuple[int, int]) -> list[Any]:
             out = []
             for text in texts[span[0] : span[1]]:
                 check()
-                out.append(self._encode(text, allowed, disallowed, function, check))
+                out.append(self._encode(text, allowed, disallowed, function, check, listed))
             return out
 
         with ThreadPoolExecutor(threads) as pool:

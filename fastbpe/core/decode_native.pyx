@@ -2,6 +2,8 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -82,10 +84,7 @@ cdef class Decoder:
         cdef const uint32_t[::1] numbers = ids
         cdef Py_ssize_t count = numbers.shape[0], at = 0, stop
         cdef uint64_t total = 0
-        cdef uint32_t number, size
-        cdef uint8_t *out
-        cdef const uint8_t *token
-        cdef bint changed = False
+        cdef uint32_t number
         while at < count:
             stop = min(count, at + SLICE)
             with nogil:
@@ -98,9 +97,40 @@ cdef class Decoder:
             if at < stop:
                 raise TokenIdError(f"ids must be ids of the vocabulary, got {numbers[at]} at index {at}")
             PyErr_CheckSignals()
-        result = PyBytes_FromStringAndSize(NULL, total)
-        out = <uint8_t *>PyBytes_AS_STRING(result)
-        at = 0
+        return self._join(&numbers[0] if count else NULL, count, total)
+
+    def decode_list(self, list ids not None):
+        cdef Py_ssize_t count = PyList_GET_SIZE(ids), at = 0
+        cdef uint64_t total = 0
+        cdef long long number
+        cdef int overflow = 0
+        cdef uint32_t *numbers = <uint32_t *>resized(NULL, count, sizeof(uint32_t))
+        try:
+            while at < count:
+                if not PyLong_CheckExact(<object>PyList_GET_ITEM(ids, at)):
+                    return None
+                number = PyLong_AsLongLongAndOverflow(<object>PyList_GET_ITEM(ids, at), &overflow)
+                if overflow or number < 0 or number >= self.n_ids or self.entries[number].size == UNKNOWN:
+                    return None
+                numbers[at] = <uint32_t>number
+                total += self.entries[number].size
+                at += 1
+                if at % SLICE == 0:
+                    PyErr_CheckSignals()
+                    if PyList_GET_SIZE(ids) != count:
+                        return None
+            return self._join(numbers, count, total)
+        finally:
+            free(numbers)
+
+    cdef bytes _join(self, const uint32_t *numbers, Py_ssize_t count, uint64_t total):
+        """Return the bytes of ids, of which there are `total`."""
+        cdef Py_ssize_t at = 0, stop
+        cdef uint32_t number, size
+        cdef const uint8_t *token
+        cdef bint changed = False
+        cdef bytes result = PyBytes_FromStringAndSize(NULL, total)
+        cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(result)
         while at < count and not changed:
             stop = min(count, at + SLICE)
             with nogil:

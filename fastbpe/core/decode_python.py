@@ -28,3 +28,12 @@ class Decoder:
         except KeyError:
             at, number = next((i, n) for i, n in enumerate(ids.tolist()) if n not in self._tokens)
             raise TokenIdError(f"ids must be ids of the vocabulary, got {number} at index {at}") from None
+
+    def decode_list(self, ids: list[int]) -> bytes | None:
+        """Return the bytes of a list of ids; None if it holds anything else, which the caller has to name."""
+        if not all(type(number) is int for number in ids):
+            return None
+        try:
+            return b"".join([self._tokens[number] for number in ids])
+        except KeyError:
+            return None
