@@ -15,6 +15,7 @@ import fastbpe
 from tests.corpora import hostile_shapes
 
 LIMIT = 12.0
+LOOKS = 3  # more, where the limit is exceeded
 
 
 Call = Callable[[bytes | str], object]
@@ -75,10 +76,12 @@ def main() -> int:
         cells = []
         for what, make in makes.items():
             small, large = measure(make, shapes[name], size)
+            for _ in range(LOOKS):
+                if large / small <= LIMIT:
+                    break
+                again = measure(make, shapes[name], size)  # a neighbour on the machine may have disturbed one of them
+                small, large = min(small, again[0]), min(large, again[1])
             ratio = large / small
-            if ratio > LIMIT:  # a neighbour on the machine may have disturbed one of them: look again
-                small, large = measure(make, shapes[name], size)
-                ratio = min(ratio, large / small)
             worst = max(worst, ratio)
             if ratio > LIMIT:
                 over.append((name, what))

@@ -193,7 +193,7 @@ cdef class Characters:
 
     # ------------------------------------------------------------ use
 
-    cdef inline uint32_t _boundary(
+    cdef uint32_t _boundary(
         self, const uint8_t *data, Py_ssize_t before, uint32_t left, Py_ssize_t after, uint32_t right
     ) noexcept nogil:
         """Return HARD, or what the two characters become if they are a segment.  `data` points at the second one."""
@@ -201,12 +201,11 @@ cdef class Characters:
         cdef Py_ssize_t i, j
         if left >= CODES or right >= CODES or (left < WIDE and right < WIDE):
             return SOLVE
-        if self.table[left].meets & meeting_bit(right):
-            place = spread(key) & self.met.mask
-            while self.met.slots[place]:
-                if self.met.slots[place] >> 32 == key:
-                    return <uint32_t>self.met.slots[place]
-                place = (place + 1) & self.met.mask
+        place = spread(key) & self.met.mask
+        while self.met.slots[place]:
+            if self.met.slots[place] >> 32 == key:
+                return <uint32_t>self.met.slots[place]
+            place = (place + 1) & self.met.mask
         if self.near[data[0]] >> ((data - 1)[0] & 63) & 1:
             for i in range(1, before + 1):
                 for j in range(1, after + 1):
@@ -253,6 +252,13 @@ cdef class Characters:
                 behind = get_character(data + end, size - end, &coming)
                 if behind == 0:
                     return -1
+                # Most boundaries are crossed by no token, and most of these are told from two bits.
+                if (
+                    last < CODES and coming < CODES and (last >= WIDE or coming >= WIDE)
+                    and not self.table[last].meets & meeting_bit(coming)
+                    and not self.near[data[end]] >> (data[end - 1] & 63) & 1
+                ):
+                    break
                 crossing = self._boundary(data + end, length, last, behind, coming)
                 if crossing == HARD:
                     break
