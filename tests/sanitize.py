@@ -17,6 +17,7 @@ from fastbpe.pattern.automaton import compile_split
 from tests import test_merge
 from tests.corpora import sample_corpora
 from tests.hard_text import hard_strings
+from tests.test_remember import all_lengths
 
 SIZES = (1, 2, 15, 16, 31, 32, 33, 63, 64, 65, 100, 4095, 4096, 4097, 9000)
 
@@ -25,9 +26,20 @@ def splitters(pattern: str) -> list[core.Splitter]:
     """Return a splitter for each kind of vectors that this processor has, and one without."""
     tables = compile_split(pattern, False)
     found = [core.Splitter(tables, vectors="none")]
-    for kind in ("avx2", "ssse3", "neon"):
+    for kind in ("avx512", "avx2", "ssse3", "neon"):
         try:
             found.append(core.Splitter(tables, vectors=kind))
+        except ValueError as error:
+            print(error)
+    return found
+
+
+def encoders(tok: fastbpe.Tokenizer) -> list[core.Encoder]:
+    """Return an encoder for each kind of vectors that this processor has."""
+    found = []
+    for kind in ("plain", "avx2"):
+        try:
+            found.append(core.Encoder(tok._encoder.splitter, tok._encoder.merger, vectors=kind))
         except ValueError as error:
             print(error)
     return found
@@ -38,6 +50,12 @@ def check(name: str) -> None:
     rng = random.Random(name)
     tok = fastbpe.get_encoding(name)
     ways = splitters(str(tok.pattern))
+    sinks = encoders(tok)
+    for text in all_lengths(1):
+        ids = sinks[0].encode_text(text, None, True)
+        assert tok.decode(ids) == text
+        for sink in sinks * 2:  # the second time it remembers
+            assert sink.encode_text(text, None, True) == ids
     for texts in sample_corpora().values():
         text = "".join(texts)[:100_000]
         data = text.encode()
