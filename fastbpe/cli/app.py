@@ -20,6 +20,7 @@ import fastbpe
 from fastbpe.cli.convert import convert
 from fastbpe.cli.decode import decode
 from fastbpe.cli.describe import count, info
+from fastbpe.cli.documents import woken_by_signals
 from fastbpe.cli.encode import encode
 from fastbpe.cli.train import train
 
@@ -39,7 +40,7 @@ def run(program: click.Group, args: list[str]) -> int:
     """Run a command line and return its exit code."""
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        with warnings.catch_warnings(), program.make_context("fastbpe", args) as context:
+        with woken_by_signals(), warnings.catch_warnings(), program.make_context("fastbpe", args) as context:
             warnings.showwarning = _warn
             program.invoke(context)
         sys.stdout.flush()

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import io
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, suppress
 from itertools import chain
 
 BLOCK = 1 << 20
+_wake: int | None = None  # readable once a signal has come
+
+
+@contextmanager
+def woken_by_signals() -> Iterator[None]:
+    """While this is active, a signal ends the wait for standard input whenever it comes.
+
+    Otherwise one that comes after Python's last look for signals, but before the system begins to wait, is noticed only
+    with the next input.  (Bernstein's self-pipe; Windows cannot wait for pipes in this way.)
+    """
+    global _wake
+    if os.name != "posix":
+        yield
+        return
+    _wake, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(_wake)
+        os.close(writer)
+        _wake = None
 
 
 def check_files(names: Iterable[str]) -> int | None:
@@ -24,10 +51,24 @@ def check_files(names: Iterable[str]) -> int | None:
 
 def read_blocks(name: str, advance: Callable[[int], None] = lambda count: None) -> Iterator[bytes]:
     """Yield the bytes of a file (`-`: standard input), telling `advance` of each block."""
-    with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as file:
+    if name == "-":
+        while block := _standard_input():
+            yield block
+            advance(len(block))
+        return
+    with open(name, "rb") as file:
         while block := file.read(BLOCK):
             yield block
             advance(len(block))
+
+
+def _standard_input() -> bytes:
+    if _wake is not None:
+        with suppress(io.UnsupportedOperation):  # no file behind it
+            source = sys.stdin.fileno()
+            select.select([source, _wake], [], [])
+            return os.read(source, BLOCK)
+    return sys.stdin.buffer.read(BLOCK)
 
 
 def cut(blocks: Iterable[bytes], separator: bytes) -> Iterator[list[bytes] | Iterator[bytes]]:
