@@ -6,6 +6,9 @@ import random
 
 import pytest
 
+import fastbpe
+from fastbpe.pattern.automaton import compile_split
+
 
 def matches_by_definition(data, tokens):
     found, position = [], 0
@@ -54,3 +57,25 @@ def test_parts_give_the_same_matches(core, seed):
 def test_none_found(core):
     rows, decided = core.Matcher([(b"<s>", 5)]).find(b"plain text < s>")
     assert rows.shape == (0, 3) and decided == 15
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_text_with_a_token_is_declined(core, seed):
+    """The quick way in must not pass over a token, whatever the characters of the token and of the text."""
+    rng = random.Random(seed)
+    letters = rng.choice(["<|ab>", "<aé｜", "abc", "<中😀|"])
+    tokens = {"".join(rng.choices(letters, k=rng.randint(1, 4))) for _ in range(rng.randint(1, 5))}
+    matcher = core.Matcher([(token.encode(), number) for number, token in enumerate(sorted(tokens))])
+    gpt2 = fastbpe.get_encoding("gpt2").spec
+    splitter = core.Splitter(compile_split(gpt2.splits[0].pattern, gpt2.splits[0].gaps))
+    encoder = core.Encoder(splitter, core.Merger({bytes([value]): value for value in range(256)}, None, True))
+    taken = 0
+    for _ in range(300):
+        text = "".join(rng.choices(letters + rng.choice(["xyz ", "xéy", "x中"]), k=rng.randint(0, 40)))
+        ids = encoder.encode_text(text, matcher, True)
+        if len(matcher.find(text.encode())[0]):
+            assert ids is None, (tokens, text)
+        elif ids is not None:
+            assert bytes(ids) == text.encode()
+            taken += 1
+    assert taken
