@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 
@@ -23,26 +23,23 @@ def whole_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Itera
         raise FileExistsError(17, "the file exists", path)
     # In the folder of the target, as a rename is atomic only within a file system; a name that nobody foresees.
     partial = f"{path}.partial-{os.getpid()}-{os.urandom(4).hex()}"
-    try:
-        handle = open(partial, "xb")  # noqa: SIM115 (the caller's path belongs in this error alone)
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, path) from None
-    with handle as file:
+    try:  # from before the file is there: a signal may come while it is made
         try:
+            handle = open(partial, "xb")  # noqa: SIM115 (the caller's path belongs in this error alone)
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, path) from None
+        with handle as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        except BaseException:
-            os.unlink(partial)
-            raise
-    try:
         if overwrite:
             os.replace(partial, path)
         else:
             os.link(partial, path)  # unlike a rename it never replaces a file that came in between
             os.unlink(partial)
     except BaseException:
-        os.unlink(partial)
+        with suppress(FileNotFoundError):
+            os.unlink(partial)
         raise
     _sync_folder(os.path.dirname(path) or ".")
 
