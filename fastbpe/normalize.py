@@ -36,6 +36,10 @@ _JOINING = """
 """
 
 
+_MANY = 64  # marks in a row that are sorted before unicodedata does it
+_PART = 1 << 16  # characters that are looked at together
+
+
 def _characters(ranges: str) -> frozenset[str]:
     bounds = [[int(bound, 16) for bound in item.split("-")] for item in ranges.split()]
     return frozenset(chr(code) for bound in bounds for code in range(bound[0], bound[-1] + 1))
@@ -49,7 +53,7 @@ _NOT_FIRST = _characters(_JOINING)
 def _many_marks() -> re.Pattern[str]:
     """A long run of marks; compiling it takes a tenth of the import of all the package."""
     marks = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in named("M").ranges)
-    return re.compile(f"[{marks}]{{64,}}")
+    return re.compile(f"[{marks}]{{{_MANY},}}")
 
 
 def nfc(text: str) -> str:
@@ -57,6 +61,23 @@ def nfc(text: str) -> str:
     # A part of a normalized text is normalized, so the pieces between walls then are, too.  Most text ends here.
     if is_normalized("NFC", text):
         return text
+    # A space composes with nothing and nothing moves across it: words are normalized one by one, and most need not be.
+    pieces = []
+    start = 0
+    while start < len(text):
+        end = text.rfind(" ", start, start + _PART)
+        end = text.find(" ", start + _PART) if end < start else end
+        part = text[start : end + 1] if end >= 0 else text[start:]
+        if not is_normalized("NFC", part):
+            part = " ".join([word if is_normalized("NFC", word) else _nfc_word(word) for word in part.split(" ")])
+        pieces.append(part)
+        start = end + 1 if end >= 0 else len(text)
+    return "".join(pieces)
+
+
+def _nfc_word(text: str) -> str:
+    if len(text) < _MANY and WALLS.isdisjoint(text):
+        return normalize("NFC", text)
     text = _many_marks().sub(_ordered, text)
     pieces = []
     start = 0
