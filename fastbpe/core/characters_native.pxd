@@ -7,6 +7,9 @@ cdef extern from *:
     """
     const uint32_t SOLVE "FASTBPE_SOLVE"  # instead of ids: the bytes have to be merged
 
+cdef enum:
+    CODES = 65536
+
 
 cdef struct Entries:
     uint64_t *slots           # open addressing; 0: empty
@@ -48,3 +51,25 @@ cdef Py_ssize_t put_character(uint32_t code, uint8_t *data) noexcept nogil
 cdef inline Py_ssize_t length_of(uint8_t lead) noexcept nogil:
     """Return the length of the character that a byte begins."""
     return 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+
+
+cdef inline Py_ssize_t get_character(const uint8_t *data, Py_ssize_t size, uint32_t *code) noexcept nogil:
+    """Read the character that the data begins with; return its length, 0 if it is none.  `code`: up to U+FFFF."""
+    cdef uint32_t lead = data[0]
+    if lead < 0x80:
+        code[0] = lead
+        return 1
+    if lead >= 0xE0:
+        if lead < 0xF0:
+            if size < 3 or data[1] & 0xC0 != 0x80 or data[2] & 0xC0 != 0x80:
+                return 0
+            code[0] = (lead & 15) << 12 | <uint32_t>(data[1] & 63) << 6 | (data[2] & 63)
+            return 3 if code[0] >= 0x800 else 0
+        code[0] = CODES
+        if size < 4 or lead > 0xF4 or data[1] & 0xC0 != 0x80 or data[2] & 0xC0 != 0x80 or data[3] & 0xC0 != 0x80:
+            return 0
+        return 4
+    if lead < 0xC2 or size < 2 or data[1] & 0xC0 != 0x80:
+        return 0
+    code[0] = (lead & 31) << 6 | (data[1] & 63)
+    return 2

@@ -16,7 +16,6 @@ from libc.string cimport memcpy
 from fastbpe.core.memory cimport resized, zeroed
 
 cdef enum:
-    CODES = 65536
     WIDE = 0x2E80  # ideographs, kana, Hangul and what is near
 
 cdef extern from *:
@@ -52,28 +51,6 @@ cdef Py_ssize_t put_character(uint32_t code, uint8_t *data) noexcept nogil:
     data[1] = <uint8_t>(0x80 | (code >> 6 & 63))
     data[2] = <uint8_t>(0x80 | (code & 63))
     return 3
-
-
-cdef inline Py_ssize_t get_character(const uint8_t *data, Py_ssize_t size, uint32_t *code) noexcept nogil:
-    """Read the character that the data begins with; return its length, 0 if it is none.  `code`: up to U+FFFF."""
-    cdef uint32_t lead = data[0]
-    if lead < 0x80:
-        code[0] = lead
-        return 1
-    if lead >= 0xE0:
-        if lead < 0xF0:
-            if size < 3 or data[1] & 0xC0 != 0x80 or data[2] & 0xC0 != 0x80:
-                return 0
-            code[0] = (lead & 15) << 12 | <uint32_t>(data[1] & 63) << 6 | (data[2] & 63)
-            return 3 if code[0] >= 0x800 else 0
-        code[0] = CODES
-        if size < 4 or lead > 0xF4 or data[1] & 0xC0 != 0x80 or data[2] & 0xC0 != 0x80 or data[3] & 0xC0 != 0x80:
-            return 0
-        return 4
-    if lead < 0xC2 or size < 2 or data[1] & 0xC0 != 0x80:
-        return 0
-    code[0] = (lead & 31) << 6 | (data[1] & 63)
-    return 2
 
 
 cdef inline uint64_t touching_key(const uint8_t *boundary, Py_ssize_t before, Py_ssize_t after) noexcept nogil:

@@ -318,7 +318,8 @@ cdef class Encoder:
                 self.emit(&batch, place, scratch)
                 place += 1
         self.resolve(scratch)
-        if scratch.learned > scratch.mask:
+        # At half of what the lines hold, some keys have been pushed out by others already.
+        if 2 * scratch.learned > scratch.mask:
             scratch.widen()
         return 0
 
@@ -357,7 +358,6 @@ cdef class Encoder:
             return 0
         entry[3] = PENDING | <uint32_t>scratch.n_misses
         memcpy(miss.key, batch.key[at], sizeof(miss.key))
-        miss.data = data
         miss.size = size
         miss.line = batch.line[at]
         scratch.n_misses += 1
@@ -387,7 +387,7 @@ cdef class Encoder:
             line = key_find(miss.key, miss.line, scratch.lines, &half)
             if line == NULL or line.ids[4 * half + 3] != (PENDING | <uint32_t>at):
                 continue  # pushed out by another
-            scratch.note(line.ids + 4 * half, miss.ids, miss.count, miss.data, 0, key_is_long(miss.key))
+            scratch.note(line.ids + 4 * half, miss.ids, miss.count, <const uint8_t *>miss.key, 0, key_is_long(miss.key))
         for at in range(scratch.n_gaps):
             moved += scratch.misses[scratch.gaps[at].miss].count
         scratch.size += moved

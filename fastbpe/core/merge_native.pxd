@@ -1,6 +1,7 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from fastbpe.core.atoms_native cimport Atoms, LockstepAtom
 from fastbpe.core.characters_native cimport Characters
 from fastbpe.core.heap cimport Heap
 from fastbpe.core.trie_native cimport Trie
@@ -23,7 +24,9 @@ cdef extern from "lockstep.h" nogil:
         const uint64_t *pairs
         uint64_t mask
         uint64_t seed
+        const uint64_t *filter
         const uint32_t *byte_pair
+        const LockstepAtom *atoms
 
     ctypedef void LockstepRun(
         LockstepWord *words, const uint8_t **keys, const int *sizes, int count, const LockstepPairs *pairs
@@ -32,8 +35,7 @@ cdef extern from "lockstep.h" nogil:
 
 cdef struct Miss:
     # A pretoken whose ids are not known yet.
-    uint64_t key[4]
-    const uint8_t *data
+    uint64_t key[4]            # begins with its bytes
     Py_ssize_t size
     uint32_t line
     uint64_t hashed
@@ -78,6 +80,7 @@ cdef class Merger:
     cdef uint32_t *listed_product
     cdef Characters characters
     cdef Trie trie
+    cdef Atoms atoms
     cdef bint whole
     cdef bint must_look        # some token is emitted only if it is a whole pretoken
     cdef LockstepPairs lockstep_pairs

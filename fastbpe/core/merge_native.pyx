@@ -17,6 +17,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from fastbpe.core.atoms_native cimport Atoms
 from fastbpe.core.characters_native cimport Characters, length_of, put_character
 from fastbpe.core.heap cimport Heap, heap_build, heap_pop, heap_push
 from fastbpe.core.memory cimport resized, zeroed
@@ -87,6 +88,7 @@ cdef class Merger:
         self.whole = whole
         self.characters = Characters()
         self.trie = Trie()
+        self.atoms = Atoms()
         if merges is None and isinstance(vocab, PackedVocab):
             self._load_packed(vocab)
         else:
@@ -99,6 +101,8 @@ cdef class Merger:
         self.prefix = <uint32_t *>resized(NULL, self.n_symbols, sizeof(uint32_t))
         self.trie.build(self.blob, self.offset, self.left, self.n_symbols, self.prefix)
         self._index_characters()
+        self.atoms.build(self.blob, self.offset, self.left, self.right, self.n_symbols)
+        self.lockstep_pairs.atoms = self.atoms.table
 
     cdef _load(self, vocab, merges):
         tokens = [bytes((value,)) for value in range(256)]
@@ -374,6 +378,7 @@ cdef class Merger:
         self.lockstep_pairs.pairs = self.pairs
         self.lockstep_pairs.mask = self.pair_mask
         self.lockstep_pairs.seed = SEED
+        self.lockstep_pairs.filter = self.filter
         self.lockstep_pairs.byte_pair = self.byte_pair
         self.lockstep_run = lockstep_choose()
         return 0
@@ -764,13 +769,15 @@ cdef class Merger:
         cdef int sizes[LOCKSTEP_WORDS]
         cdef int at, n_words = 0
         cdef uint32_t symbol, live
+        cdef const uint8_t *data
         cdef Miss *miss
         # Each step sends for the memory of the next one.
         for at in range(count):
             miss = misses + at
+            data = <const uint8_t *>miss.key
             # A clause is hardly ever a token; merging finds out as well.
-            if self.must_look or miss.size <= KEY_SHORT or not self._is_wide(miss.data, miss.size):
-                miss.hashed = hash_bytes(miss.data, miss.size)
+            if self.must_look or miss.size <= KEY_SHORT or not self._is_wide(data, miss.size):
+                miss.hashed = hash_bytes(data, miss.size)
                 key_prefetch(self.slots + (miss.hashed & self.slot_mask))
             else:
                 miss.hashed = 0
@@ -785,21 +792,22 @@ cdef class Merger:
                 key_prefetch(self.blob + self.offset[miss.symbol])
         for at in range(count):
             miss = misses + at
+            data = <const uint8_t *>miss.key
             word_of[at] = -1
             symbol = NONE
             if miss.symbol != NONE:
-                symbol = self._find_hashed(miss.data, miss.size, miss.hashed)
+                symbol = self._find_hashed(data, miss.size, miss.hashed)
             # A token that merging makes is what merging its bytes makes.
             if symbol != NONE and (self.whole or symbol < 256 or self.left[symbol] != NONE):
                 miss.ids[0] = self.id_of[symbol]
                 miss.count = 1
-            elif self._is_short(miss.data, miss.size) and not self._is_wide(miss.data, miss.size):
+            elif self._is_short(data, miss.size) and not self._is_wide(data, miss.size):
                 word_of[at] = n_words
-                keys[n_words] = <const uint8_t *>miss.key
+                keys[n_words] = data
                 sizes[n_words] = <int>miss.size
                 n_words += 1
             else:
-                miss.count = <int>self.merge_into(miss.data, miss.size, miss.ids, memo)
+                miss.count = <int>self.merge_into(data, miss.size, miss.ids, memo)
         if n_words:
             self.lockstep_run(words, keys, sizes, n_words, &self.lockstep_pairs)
         for at in range(count):
