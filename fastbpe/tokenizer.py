@@ -16,8 +16,8 @@ from fastbpe.errors import SpecialTokenError, TokenIdError, TokenIdRangeError
 from fastbpe.files import write_whole
 from fastbpe.ids import Ids, id_array, show
 from fastbpe.normalize import nfc
-from fastbpe.pattern.automaton import compile_split
 from fastbpe.pattern.parse import OutsideSubset
+from fastbpe.pattern.sequence import compile_sequence
 from fastbpe.spec import Split, TokenizerSpec
 from fastbpe.streaming import feed, runs, to_utf8
 
@@ -597,15 +597,13 @@ def make_splitter(splits: tuple[Split, ...], allow_regex: bool = True) -> Any:
     Raises:
         PatternError: the pattern cannot be used, or needs `regex` and that is not allowed.
     """
-    reason = "a sequence of splits does not compile"
-    if len(splits) == 1:
-        try:
-            return core.Splitter(compile_split(splits[0].pattern, splits[0].gaps))
-        except OutsideSubset as error:
-            reason = str(error)
-    if not allow_regex:
-        raise OutsideSubset(f"{reason}, and allow_regex is False")
-    return core.RegexSplitter(tuple((split.pattern, split.gaps) for split in splits))
+    steps = tuple((split.pattern, split.gaps) for split in splits)
+    try:
+        return core.Splitter(compile_sequence(steps))
+    except OutsideSubset as error:
+        if not allow_regex:
+            raise OutsideSubset(f"{error}, and allow_regex is False") from None
+    return core.RegexSplitter(steps)
 
 
 def _is_all(names: object) -> bool:

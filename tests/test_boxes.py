@@ -8,17 +8,21 @@ import numpy as np
 import pytest
 
 from fastbpe.core import backend_modules
-from fastbpe.pattern.automaton import compile_split, compiled
+from fastbpe.pattern.automaton import compile_split
 from fastbpe.pattern.boxes import Boxes, check, coarse_classes, find_boxes, windows
 from fastbpe.pattern.named import PATTERNS
+from fastbpe.pattern.sequence import compile_sequence, compiled_sequence
 from tests.hard_text import CHARACTERS, hard_strings
 
-NAMED = {name: pattern for name, pattern in PATTERNS.items() if isinstance(pattern, str)}
+NAMED = {
+    name: tuple((step, True) for step in ((pattern,) if isinstance(pattern, str) else pattern))
+    for name, pattern in PATTERNS.items()
+}
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_each_named_pattern_has_a_cover_and_it_is_right(name):
-    tables = compile_split(NAMED[name], False)
+    tables = compile_sequence(NAMED[name])
     assert tables.boxes is not None
     assert np.array_equal(tables.boxes.coarse, coarse_classes(tables.dfa, tables.class_of()))
     check(tables.boxes, windows(tables.dfa, tables.boxes.coarse))
@@ -26,7 +30,7 @@ def test_each_named_pattern_has_a_cover_and_it_is_right(name):
 
 @pytest.mark.parametrize("name", NAMED)
 def test_shipped_tables_are_what_compiling_gives(name):
-    ours, fresh = compile_split(NAMED[name], False), compiled(NAMED[name], False)
+    ours, fresh = compile_sequence(NAMED[name]), compiled_sequence(NAMED[name])
     for table in ("stage1", "stage2", "dfa"):
         assert np.array_equal(getattr(ours, table), getattr(fresh, table)), table
 
@@ -35,13 +39,13 @@ def test_windows_of_cl100k_and_o200k():
     """The counts that an independent implementation of the same analysis found (text begins within the window: not
     counted there)."""
     for name, off, unsure in (("cl100k", 8376, 216), ("o200k", 79812, 3882)):
-        tables = compile_split(NAMED[name], False)
+        tables = compile_sequence(NAMED[name])
         allowed = windows(tables.dfa, coarse_classes(tables.dfa, tables.class_of()))
         assert [int((allowed == kind).sum()) for kind in (1, 3)] == [off, unsure]
 
 
 def test_a_wrong_cover_is_refused():
-    tables = compile_split(NAMED["gpt2"], False)
+    tables = compile_sequence(NAMED["gpt2"])
     good = tables.boxes
     allowed = windows(tables.dfa, good.coarse)
     for axis in range(5):
@@ -63,7 +67,7 @@ def test_search_finds_a_cover_for_any_pattern_without_gaps():
 def vectors(request):
     native = pytest.importorskip("fastbpe.core.split_native", reason="built without native modules")
     try:
-        native.Splitter(compile_split(NAMED["gpt2"], False), vectors=request.param)
+        native.Splitter(compile_sequence(NAMED["gpt2"]), vectors=request.param)
     except ValueError as error:
         pytest.skip(str(error))
     return request.param
@@ -83,7 +87,7 @@ def long_texts(seed):
 @pytest.mark.parametrize("name", NAMED)
 def test_vectors_equal_the_automaton(vectors, name):
     native = backend_modules("native")
-    tables = compile_split(NAMED[name], False)
+    tables = compile_sequence(NAMED[name])
     slow, fast = native.Splitter(tables, vectors="none"), native.Splitter(tables, vectors=vectors)
     texts = [*hard_strings(1500, seed=len(name)), *long_texts(len(name))]
     for text in texts:
@@ -97,10 +101,10 @@ def test_vectors_equal_the_automaton(vectors, name):
 
 
 @pytest.mark.native_only
-@pytest.mark.parametrize("name", ["gpt2", "cl100k", "o200k"])
+@pytest.mark.parametrize("name", ["gpt2", "cl100k", "o200k", "deepseek", "falcon"])
 def test_vectors_in_a_stream(vectors, name):
     native = backend_modules("native")
-    tables = compile_split(NAMED[name], False)
+    tables = compile_sequence(NAMED[name])
     slow, fast = native.Splitter(tables, vectors="none"), native.Splitter(tables, vectors=vectors)
     rng = random.Random(17)
     for text in long_texts(5):

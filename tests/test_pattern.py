@@ -97,15 +97,6 @@ def test_greedy_form_is_equal(core, pattern):
         assert pieces(ours, text) == pieces(theirs, text) == [p for p, _ in split.pre_tokenize_str(text)], repr(text)
 
 
-@pytest.mark.parametrize("name", ["deepseek", "starcoder", "falcon"])
-def test_sequence_equals_tokenizers(core, name):
-    steps = PATTERNS[name]
-    sequence = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(step), "isolated") for step in steps])
-    ours = core.RegexSplitter(tuple((step, True) for step in steps))
-    for text in hard_strings(500, seed=5):
-        assert pieces(ours, text) == [piece for piece, _ in sequence.pre_tokenize_str(text)], repr(text)
-
-
 @pytest.mark.parametrize("pattern", STEPS)
 def test_any_chunking_gives_the_same_pretokens(core, pattern):
     rng = random.Random(11)

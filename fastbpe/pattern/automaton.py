@@ -35,7 +35,7 @@ class SplitTables:
     """What a compiled pattern consists of; plain arrays, so that both twins take it as it is.
 
     Attributes:
-        pattern: where the tables come from.
+        pattern: where the tables come from; a tuple for a sequence of splits (sequence.py).
         gaps: whether text that the pattern does not match is kept, each stretch as one piece.
         stage1: uint16 [17408]; block of a code point, by its upper bits (`code >> 6`).
         stage2: uint8 [blocks * 64]; class of a code point, by `block * 64 + (code & 63)`.
@@ -44,7 +44,7 @@ class SplitTables:
         boxes: how to find most boundaries without the automaton, or None.
     """
 
-    pattern: str
+    pattern: str | tuple[str, ...]
     gaps: bool
     stage1: NDArray[np.uint16]
     stage2: NDArray[np.uint8]
@@ -73,28 +73,50 @@ def compile_split(pattern: str, gaps: bool) -> SplitTables:
     return compiled(pattern, gaps) if packed is None else SplitTables(pattern, gaps, *packed)
 
 
-def compiled(pattern: str, gaps: bool, boxes: Boxes | None = None) -> SplitTables:
+def compiled(pattern: str, gaps: bool) -> SplitTables:
     """Compile a pattern; otherwise as compile_split()."""
-    node = parse(pattern)
-    check_possessive(node)
+    class_of, (dfa,) = automata((pattern,))
+    check_linear(dfa)
+    return packed_tables(pattern, gaps, class_of, dfa)
+
+
+def automata(patterns: tuple[str, ...]) -> tuple[NDArray[np.intp], list[NDArray[np.uint16]]]:
+    """Return the class of each code point, and the automaton of each pattern over these classes, as in SplitTables.
+
+    Raises:
+        OutsideSubset, PatternError: as compile_split(), but for the look-ahead that takes more than linear time.
+    """
+    nodes = [parse(pattern) for pattern in patterns]
     sets: dict[CharSet, int] = {}
-    _collect(node, sets)
+    for node in nodes:
+        check_possessive(node)
+        _collect(node, sets)
     class_of, members = _partition(list(sets))
     if len(members) > MAX_CLASSES:
         raise OutsideSubset(f"pattern: over {MAX_CLASSES} character classes")
+    return class_of, [_automaton(node, sets, members) for node in nodes]
+
+
+def _automaton(node: Node, sets: dict[CharSet, int], members: list[frozenset[int]]) -> NDArray[np.uint16]:
     program: list[_Op] = []
     _emit(node, program, sets)
     program.append(_Op("match"))
     if len(program) > MAX_PROGRAM:
         raise OutsideSubset(f"pattern: over {MAX_PROGRAM} instructions")
-    dfa = _minimize(_determinize(program, members))
+    dfa = minimize(_determinize(program, members))
     if len(dfa) <= START:
         raise OutsideSubset("pattern: it never matches")
-    check_linear(dfa)
+    return dfa
+
+
+def packed_tables(
+    pattern: str | tuple[str, ...], gaps: bool, class_of: NDArray[np.intp], dfa: NDArray[np.uint16]
+) -> SplitTables:
+    """Return tables without boxes."""
     stage1, stage2 = _two_stage(class_of)
     for array in (stage1, stage2, dfa):
         array.setflags(write=False)
-    return SplitTables(pattern, gaps, stage1, stage2, dfa, boxes)
+    return SplitTables(pattern, gaps, stage1, stage2, dfa, None)
 
 
 # ---------------------------------------------------------------- character classes
@@ -263,7 +285,7 @@ def _determinize(program: list[_Op], members: list[frozenset[int]]) -> NDArray[n
     return np.array(rows, dtype=np.uint16)
 
 
-def _minimize(dfa: NDArray[np.uint16]) -> NDArray[np.uint16]:
+def minimize(dfa: NDArray[np.uint16]) -> NDArray[np.uint16]:
     """Merge states that behave alike (Moore's algorithm), keeping 0 dead and 1 the start."""
     flags, after = dfa & MAY_END, dfa & ~np.uint16(MAY_END)
     _, group = np.unique(flags, axis=0, return_inverse=True)

@@ -26,7 +26,7 @@ MAX_CLASSES = 16  # that a shuffle tells apart, the beginning and the end of the
 MAX_RULES = 8  # of eight boxes each
 OFF, ON = 1, 2  # what a window allows; both: the automaton decides; none: no text has it
 TRIES = 40
-_SMALL = 64  # letters in a class that contractions make
+_SMALL = 16  # letters in a class that contractions make; the ASCII letters (DeepSeek) are no such class
 _NEAR = 6  # states in which such a class may differ from the class of the other letters
 
 

@@ -9,9 +9,10 @@ import sys
 import zlib
 from pathlib import Path
 
-from fastbpe.pattern.automaton import SplitTables, compiled
+from fastbpe.pattern.automaton import SplitTables
 from fastbpe.pattern.boxes import Boxes, find_boxes
 from fastbpe.pattern.named import PATTERNS
+from fastbpe.pattern.sequence import compiled_sequence
 from fastbpe.pattern.shipped import NAMES, pack
 
 
@@ -26,7 +27,9 @@ def main(searches: int = 6) -> None:
     """Compile, search and write."""
     parts = []
     for name in NAMES:
-        tables = compiled(str(PATTERNS[name]), False)
+        pattern = PATTERNS[name]
+        steps = (pattern,) if isinstance(pattern, str) else pattern
+        tables = compiled_sequence(tuple((step, True) for step in steps))
         boxes = smallest(tables, searches)
         rules = boxes.rules.reshape(len(boxes.rules), -1)
         print(f"{name}: {len(tables.dfa)} states, {len(rules)} rules", file=sys.stderr)

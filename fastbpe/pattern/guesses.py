@@ -2,8 +2,9 @@
 
 The automaton of a pattern finds the end of a pretoken only when it dies, possibly far behind that end.  Read a text
 once and guess at each character whether a pretoken begins there.  A *configuration* is the state of the pretoken being
-read, and the set of states in which pretokens that were guessed to have ended still look ahead: none of them may match
-again, or the guess was wrong.  Each text has exactly one way through that survives to its end, the true boundaries.
+read (in a stretch that nothing matches, which counts as a pretoken, the start), and the set of states in which
+pretokens that were guessed to have ended still look ahead: none of them may match again, or the guess was wrong.  Each
+text has exactly one way through that survives to its end, the true boundaries.
 
 What all ways through the configurations have in common is true of every text: that is how a look at five characters
 can tell a boundary (boxes.py), and how a pattern shows that it takes linear time (lookahead.py).
@@ -31,7 +32,7 @@ class Step(NamedTuple):
 
     Attributes:
         column: the class of the character.
-        boundary: whether a pretoken is guessed to begin with it.
+        boundary: whether a pretoken is guessed to begin with it; of no meaning for the first character of a text.
         after: the configuration behind it.
         looks: whether the pretoken that ended before it goes on to look ahead.
     """
@@ -75,24 +76,24 @@ def _steps(rows: list[list[int]], here: Configuration) -> list[Step]:
         cell = rows[state][column]
         after = cell & ~_MAY_END
         if after != _DEAD:
-            found.append(Step(column, False, (after, still), False))
+            found.append(Step(column, state == _START, (after, still), False))
         if state == _START:
-            found.append(_passed(column, after, still, False))
+            found.append(_passed(column, False, after, still, False))
         if cell & _MAY_END:
             begun = rows[_START][column] & ~_MAY_END
             looks = after != _DEAD
             wider = still | {after} if looks else still
             if begun != _DEAD:
                 found.append(Step(column, True, (begun, wider), looks))
-            found.append(_passed(column, begun, wider, looks))
+            found.append(_passed(column, True, begun, wider, looks))
     return found
 
 
-def _passed(column: int, begun: int, ahead: frozenset[int], looks: bool) -> Step:
+def _passed(column: int, boundary: bool, begun: int, ahead: frozenset[int], looks: bool) -> Step:
     """Return the step where no match begins at the character: the run that began with it must never match."""
     if begun == _DEAD:
-        return Step(column, True, (_START, ahead), looks)
-    return Step(column, True, (_START, ahead | {begun}), True)
+        return Step(column, boundary, (_START, ahead), looks)
+    return Step(column, boundary, (_START, ahead | {begun}), True)
 
 
 def ends_right(rows: list[list[int]], here: Configuration) -> bool:

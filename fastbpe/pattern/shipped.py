@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from fastbpe.pattern.boxes import AXES, MAX_CLASSES, Boxes
 from fastbpe.pattern.named import PATTERNS
 
-# In the file, for each named pattern that is no sequence, in the order of names.
+# In the file, for each named pattern, in the order of names.
 FIELDS = ("<u2", "u1", "<u2", "u1", "u1", "u1")  # stage1, stage2, dfa, and the three fields of Boxes
-NAMES = tuple(name for name, pattern in sorted(PATTERNS.items()) if isinstance(pattern, str))
+NAMES = tuple(sorted(PATTERNS))
 
 Packed = tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint16], Boxes]
 
 
-def shipped(pattern: str) -> Packed | None:
-    """Return stage1, stage2, dfa and boxes of a named pattern, None for any other."""
+def shipped(pattern: str | tuple[str, ...]) -> Packed | None:
+    """Return stage1, stage2, dfa and boxes of a named pattern or sequence, None for any other."""
     for name in NAMES:
         if PATTERNS[name] == pattern:
             return _all()[name]
