@@ -8,7 +8,8 @@ The file, all integers little-endian:
     8 bytes magic | u32 version | u64 length of each section (definition, vocab, merges, extra)
     | u64 unpacked length of vocab and of merges | the four sections | sha256 of everything before it
 
-`definition` and `extra` are canonical JSON; `extra` (name and provenance) is outside the fingerprint.  `vocab` and
+`definition` and `extra` are canonical JSON; `extra` (name, provenance, and boxes if there are any) is outside the
+fingerprint.  `vocab` and
 `merges` are zlib streams of `pack_vocab` and of u32 pairs of token ids.
 """
 
@@ -33,6 +34,7 @@ from typing import Any, TypeVar
 
 from fastbpe.core.packed import PackedVocab
 from fastbpe.errors import LimitError, UnsupportedError, VocabularyError
+from fastbpe.pattern.boxes import PackedBoxes, unpacked
 
 MAX_FILE = 512 << 20  # bytes of a vocabulary file
 MAX_UNPACKED = 256 << 20  # bytes of a section once decompressed; the largest published one has 8 MiB
@@ -73,9 +75,10 @@ class AddedToken:
 class TokenizerSpec:
     """An immutable, checked definition of a tokenizer; equal and hashable by what it defines.
 
-    `vocab` is kept in the order of ids.  `merges` is None for rank semantics (the id is the rank).  `name` and
-    `provenance` are carried and take no part in `==`, `hash` and `fingerprint`.  Two special tokens may share an id
-    (o200k_harmony has such a pair); the first of them is the one that decoding gives.
+    `vocab` is kept in the order of ids.  `merges` is None for rank semantics (the id is the rank).  `name`,
+    `provenance` and `boxes` are carried and take no part in `==`, `hash` and `fingerprint`.  `boxes` are a hint that
+    makes splitting fast (pattern/boxes.py): what is not right for the splits is of no effect.  Two special tokens may
+    share an id (o200k_harmony has such a pair); the first of them is the one that decoding gives.
 
     Thread safety: nothing changes after construction but a cached fingerprint, which is the same for every thread.
 
@@ -94,6 +97,7 @@ class TokenizerSpec:
     unicode_version: str = UNICODE_VERSION
     name: str | None = None
     provenance: Mapping[str, Any] | None = None
+    boxes: PackedBoxes | None = None
 
     def __post_init__(self) -> None:
         vocab = self.vocab if isinstance(self.vocab, PackedVocab) else dict(self.vocab)
@@ -139,15 +143,24 @@ class TokenizerSpec:
         """Return the same definition under another name."""
         if name is not None and not isinstance(name, str):
             raise TypeError(f"named(): name must be a str or None, got {_show(name)}")
+        return self._copy(name=name)
+
+    def boxed(self, boxes: PackedBoxes) -> TokenizerSpec:
+        """Return the same definition with other boxes."""
+        _check_boxes(boxes)
+        return self._copy(boxes=boxes)
+
+    def _copy(self, **changes: Any) -> TokenizerSpec:
         copy = object.__new__(TokenizerSpec)
-        copy.__dict__.update(self.__dict__, name=name)
+        copy.__dict__.update(self.__dict__, **changes)
         return copy
 
     def to_bytes(self) -> bytes:
         """Return the canonical file; `from_bytes` reads it."""
         definition, vocab, merges = self._definition()
         provenance = None if self.provenance is None else dict(self.provenance)
-        extra = _canonical_json({"name": self.name, "provenance": provenance})
+        boxes = {} if self.boxes is None else {"boxes": self.boxes}
+        extra = _canonical_json({"name": self.name, "provenance": provenance, **boxes})
         sections = [definition, zlib.compress(vocab), zlib.compress(merges), extra]
         head = _HEAD.pack(MAGIC, VERSION, *map(len, sections), len(vocab), len(merges))
         body = b"".join([head, *sections])
@@ -221,6 +234,8 @@ def _check_settings(spec: TokenizerSpec, splits: tuple[Split, ...]) -> None:
         raise UnsupportedError(f"must be {UNICODE_VERSION!r}, got {_show(spec.unicode_version)}", key="unicode_version")
     if spec.post_processor is not None and not isinstance(parse_json(spec.post_processor.encode()), dict):
         raise VocabularyError("must be the text of a JSON object", key="post_processor")
+    if spec.boxes is not None:
+        _check_boxes(spec.boxes)
     if not splits:
         raise VocabularyError("at least one split is needed", key="splits")
     for index, split in enumerate(splits):
@@ -228,6 +243,15 @@ def _check_settings(spec: TokenizerSpec, splits: tuple[Split, ...]) -> None:
             raise TypeError(f"TokenizerSpec(): splits must hold Split(str, bool), got {_show(split)} at index {index}")
         if not split.pattern or not _is_text(split.pattern):
             raise VocabularyError("a pattern must be text that is not empty", key=f"splits[{index}]")
+
+
+def _check_boxes(boxes: PackedBoxes) -> None:
+    if not isinstance(boxes, tuple) or list(map(type, boxes)) != [str] * 3:
+        raise TypeError(f"TokenizerSpec(): boxes must be a tuple of 3 str or None, got {_show(boxes)}")
+    try:
+        unpacked(boxes)
+    except ValueError as error:
+        raise VocabularyError(str(error), key="boxes") from None
 
 
 def _checked_vocab(vocab: dict[bytes, int], n_tokens: int) -> dict[bytes, int]:
@@ -595,10 +619,12 @@ def _read_definition(data: bytes) -> dict[str, Any]:
 
 def _read_extra(data: bytes) -> dict[str, Any]:
     extra = parse_json(data)
-    if not isinstance(extra, dict) or set(extra) != {"name", "provenance"}:
-        raise VocabularyError("must hold exactly a name and a provenance", key="extra")
+    if not isinstance(extra, dict) or set(extra) - {"boxes"} != {"name", "provenance"}:
+        raise VocabularyError("must hold exactly a name, a provenance, and perhaps boxes", key="extra")
     _check_types(extra["name"], (str, type(None)), "name")
     _check_types(extra["provenance"], (dict, type(None)), "provenance")
+    if "boxes" in extra:
+        (extra["boxes"],) = map(tuple, _rows([extra["boxes"]], (str, str, str), "boxes"))
     return extra
 
 

@@ -16,8 +16,9 @@ from fastbpe.errors import SpecialTokenError, TokenIdError, TokenIdRangeError
 from fastbpe.files import write_whole
 from fastbpe.ids import Ids, id_array, show
 from fastbpe.normalize import nfc
+from fastbpe.pattern.boxes import PackedBoxes
 from fastbpe.pattern.parse import OutsideSubset
-from fastbpe.pattern.sequence import compile_sequence
+from fastbpe.pattern.sequence import compile_sequence, search_boxes
 from fastbpe.spec import Split, TokenizerSpec
 from fastbpe.streaming import feed, runs, to_utf8
 
@@ -60,7 +61,7 @@ class Tokenizer:
         if not isinstance(spec, TokenizerSpec):
             raise TypeError(f"Tokenizer(): spec must be a TokenizerSpec, got {show(spec)}; load() reads files")
         self._spec = spec
-        splitter = make_splitter(spec.splits, allow_regex)
+        splitter = make_splitter(spec.splits, allow_regex, spec.boxes)
         merger = core.Merger(spec.vocab, spec.merges, spec.whole)
         self._encoder = core.Encoder(splitter, merger, ascii_only=spec.normalizer is not None)
         self._encode_text = self._encoder.encode_text
@@ -138,6 +139,8 @@ class Tokenizer:
         Args:
             path: the file; its suffix decides the format: `.fbpe` (fastbpe's own, which holds everything),
                 `.tiktoken` (ranks alone), `.json` (tokenizer.json).  A folder gets vocab.json and merges.txt.
+                For a `.fbpe` with a split pattern of your own, what makes splitting fast is searched and stored too:
+                that may take a few seconds, and is spared when it is loaded again.
             format: "fbpe", "tiktoken", "tokenizer.json" or "gpt2" (a folder), whatever the suffix says.
 
         Raises:
@@ -149,7 +152,16 @@ class Tokenizer:
             for name, data in files:
                 write_whole(os.path.join(path, name), data)
             return
-        write_whole(path, formats.write(self.spec, format or formats.format_for_path(path)))
+        format = format or formats.format_for_path(path)
+        write_whole(path, formats.write(self._boxed() if format == "fbpe" else self.spec, format))
+
+    def _boxed(self) -> TokenizerSpec:
+        """Return the definition with boxes, where its pattern compiles and none are known."""
+        tables = getattr(self._encoder.splitter, "tables", None)
+        if tables is None or tables.boxes is not None:
+            return self.spec
+        boxes = search_boxes(_steps(self.spec.splits))
+        return self.spec if boxes is None else self.spec.boxed(boxes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Tokenizer.from_bytes, (self.to_bytes(),))
@@ -591,19 +603,23 @@ def list_encoding_names() -> list[str]:
     return sorted(encodings.NAMES)
 
 
-def make_splitter(splits: tuple[Split, ...], allow_regex: bool = True) -> Any:
+def make_splitter(splits: tuple[Split, ...], allow_regex: bool = True, boxes: PackedBoxes | None = None) -> Any:
     """Return what splits text: the compiled automaton, else the `regex` module.
 
     Raises:
         PatternError: the pattern cannot be used, or needs `regex` and that is not allowed.
     """
-    steps = tuple((split.pattern, split.gaps) for split in splits)
+    steps = _steps(splits)
     try:
-        return core.Splitter(compile_sequence(steps))
+        return core.Splitter(compile_sequence(steps, boxes))
     except OutsideSubset as error:
         if not allow_regex:
             raise OutsideSubset(f"{error}, and allow_regex is False") from None
     return core.RegexSplitter(steps)
+
+
+def _steps(splits: tuple[Split, ...]) -> tuple[tuple[str, bool], ...]:
+    return tuple((split.pattern, split.gaps) for split in splits)
 
 
 def _is_all(names: object) -> bool:

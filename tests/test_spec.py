@@ -46,6 +46,7 @@ def small(**changes):
         "post_processor": '{"type":"ByteLevel"}',
         "name": "small",
         "provenance": {"documents": 3, "files": ["a"]},
+        "boxes": ("0001", "ff" * 80, "ff"),
     }
     return TokenizerSpec(**(fields | changes))
 
@@ -94,7 +95,9 @@ def test_file_and_pickle_carry_everything():
     spec = small()
     for again in (TokenizerSpec.from_bytes(spec.to_bytes()), pickle.loads(pickle.dumps(spec)), copy.deepcopy(spec)):
         assert again == spec
-        for name in ("vocab", "merges", "splits", "added_tokens", "whole", "normalizer", "post_processor", "name"):
+        for name in ("vocab", "merges", "splits", "added_tokens", "whole", "normalizer", "post_processor"):
+            assert getattr(again, name) == getattr(spec, name)
+        for name in ("name", "boxes"):
             assert getattr(again, name) == getattr(spec, name)
         assert dict(again.provenance) == {"documents": 3, "files": ["a"]}
     assert spec.n_vocab == 260 and spec.special_tokens == {"<|end|>": 258}

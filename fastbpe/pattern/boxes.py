@@ -24,6 +24,7 @@ from fastbpe.pattern.unicode import named
 AXES = 5  # the classes of the characters at -3, -2, -1, 0 and +1; a boundary is before 0
 MAX_CLASSES = 16  # that a shuffle tells apart, the beginning and the end of the text among them
 MAX_RULES = 8  # of eight boxes each
+PackedBoxes = tuple[str, str, str]
 OFF, ON = 1, 2  # what a window allows; both: the automaton decides; none: no text has it
 TRIES = 40
 _SMALL = 16  # letters in a class that contractions make; the ASCII letters (DeepSeek) are no such class
@@ -65,6 +66,38 @@ def find_boxes(dfa: NDArray[np.uint16], class_of: NDArray[np.uint8], seed: int =
         return None
     boxes = Boxes(coarse, rules, unsure)
     check(boxes, allowed)
+    return boxes
+
+
+def fits(boxes: Boxes, dfa: NDArray[np.uint16]) -> bool:
+    """Return whether the boxes, whoever made them, say of every text what the automaton says."""
+    if len(boxes.coarse) != dfa.shape[1] - 1 or 0 in unmatched(dfa):
+        return False
+    try:
+        check(boxes, windows(dfa, boxes.coarse))
+    except ValueError:
+        return False
+    return True
+
+
+def packed(boxes: Boxes) -> PackedBoxes:
+    """Return the three fields in hexadecimal; unpacked() reads them."""
+    return boxes.coarse.tobytes().hex(), boxes.rules.tobytes().hex(), boxes.unsure.tobytes().hex()
+
+
+def unpacked(texts: PackedBoxes) -> Boxes:
+    """Return the boxes of three texts as packed() gives them; of another pattern they may be, see fits().
+
+    Raises:
+        ValueError: other texts.
+    """
+    coarse, rules, unsure = (np.frombuffer(bytes.fromhex(text), dtype=np.uint8) for text in texts)
+    whole = len(rules) == len(unsure) * AXES * MAX_CLASSES and 1 <= len(unsure) <= MAX_RULES
+    if not whole or not len(coarse) or int(coarse.max()) + 3 > MAX_CLASSES:
+        raise ValueError("the lengths or the classes are impossible")
+    boxes = Boxes(coarse, rules.reshape(-1, AXES, MAX_CLASSES), unsure)
+    if packed(boxes) != texts:
+        raise ValueError("must be in lower-case hexadecimal")
     return boxes
 
 
@@ -142,8 +175,10 @@ def windows(dfa: NDArray[np.uint16], coarse: NDArray[np.uint8]) -> NDArray[np.ui
 
 def check(boxes: Boxes, allowed: NDArray[np.uint8]) -> None:
     """Raise ValueError unless the boxes say of every window what it allows, or leave it to the automaton."""
+    used = int(boxes.coarse.max()) + 3  # classes; no text has others
+    allowed = allowed[(slice(used),) * AXES]
     on, unsure = np.zeros(allowed.shape, dtype=bool), np.zeros(allowed.shape, dtype=bool)
-    for rule, marks in zip(boxes.rules, boxes.unsure):
+    for rule, marks in zip(boxes.rules[:, :, :used], boxes.unsure):
         for b in range(8):
             sides = [np.flatnonzero(rule[axis] >> b & 1) for axis in range(AXES)]
             (unsure if marks >> b & 1 else on)[np.ix_(*sides)] = True
@@ -175,10 +210,10 @@ def _merge_equal(allowed: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], list[ND
     """Merge the classes of each axis that no window tells apart; also return which became which."""
     kinds: list[NDArray[np.intp]] = []
     for axis in range(AXES):
-        slabs = np.moveaxis(allowed, axis, 0).reshape(allowed.shape[axis], -1)
-        _, first, which = np.unique(slabs, axis=0, return_index=True, return_inverse=True)
-        allowed = np.take(allowed, first, axis=axis)
-        kinds.append(which.reshape(-1))
+        slabs = [slab.tobytes() for slab in np.moveaxis(allowed, axis, 0)]
+        different = sorted(set(slabs))
+        allowed = np.take(allowed, [slabs.index(slab) for slab in different], axis=axis)
+        kinds.append(np.array([different.index(slab) for slab in slabs]))
     return allowed, kinds
 
 
@@ -186,10 +221,13 @@ Sides = list[NDArray[np.bool_]]
 
 
 def _greedy(wanted: NDArray[np.bool_], barred: NDArray[np.bool_], chance: random.Random) -> list[Sides]:
-    """Cover the wanted cells with boxes that hold no barred one: the best of some that grew from random cells."""
+    """Cover the wanted cells with boxes that hold no barred one: the best of some that grew from random cells.
+
+    Where more are needed than Boxes can hold, the search ends early.
+    """
     left = wanted.copy()
     found: list[Sides] = []
-    while left.any():
+    while left.any() and len(found) <= 8 * MAX_RULES:
         cells = np.argwhere(left)
         best: Sides = []
         most = 0

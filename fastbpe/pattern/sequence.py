@@ -16,6 +16,7 @@ Three steps and more are joined one after the other.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ from fastbpe.pattern.automaton import (
     minimize,
     packed_tables,
 )
+from fastbpe.pattern.boxes import PackedBoxes, find_boxes, fits, packed, unpacked
 from fastbpe.pattern.guesses import BEGIN, ends_right, guess, unmatched
 from fastbpe.pattern.lookahead import check_linear
 from fastbpe.pattern.parse import OutsideSubset
@@ -40,6 +42,9 @@ from fastbpe.pattern.shipped import shipped
 
 MAX_STEPS = 16  # the longest sequence in use has 7
 MAX_PLACES = 1024  # of a graph, and states of an automaton; the sequences in use need under 60
+
+
+Steps = tuple[tuple[str, bool], ...]
 
 
 class Graph(NamedTuple):
@@ -56,21 +61,37 @@ class Graph(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def compile_sequence(steps: tuple[tuple[str, bool], ...]) -> SplitTables:
+def compile_sequence(steps: Steps, boxes: PackedBoxes | None = None) -> SplitTables:
     """Return the tables of a sequence of splits, each a pattern and whether text that it does not match is kept.
+
+    Args:
+        steps: one or more.
+        boxes: a cover that search_boxes() may have found once.  It is proved against the automaton, which takes up to
+            0.1 s, and is of no effect if it does not fit.
 
     Raises:
         OutsideSubset, PatternError: as compile_split(); also a sequence with no equal automaton here.
     """
+    if boxes is not None:
+        tables, cover = compile_sequence(steps), unpacked(boxes)
+        return replace(tables, boxes=cover) if tables.boxes is None and fits(cover, tables.dfa) else tables
     if len(steps) == 1:
         return compile_split(*steps[0])
     patterns = tuple(pattern for pattern, _ in steps)
-    packed = shipped(patterns) if all(gaps for _, gaps in steps) else None
-    return compiled_sequence(steps) if packed is None else SplitTables(patterns, True, *packed)
+    known = shipped(patterns) if all(gaps for _, gaps in steps) else None
+    return compiled_sequence(steps) if known is None else SplitTables(patterns, True, *known)
 
 
-def compiled_sequence(steps: tuple[tuple[str, bool], ...]) -> SplitTables:
-    """Compile a sequence; otherwise as compile_sequence()."""
+@lru_cache(maxsize=64)
+def search_boxes(steps: Steps) -> PackedBoxes | None:
+    """Return a cover for a sequence that compiles; None where none is found.  It may take seconds."""
+    tables = compile_sequence(steps)
+    found = find_boxes(tables.dfa, tables.class_of())
+    return None if found is None else packed(found)
+
+
+def compiled_sequence(steps: Steps) -> SplitTables:
+    """Compile a sequence, without boxes; otherwise as compile_sequence()."""
     if len(steps) == 1:
         return compiled(*steps[0])
     if len(steps) > MAX_STEPS:
