@@ -54,3 +54,10 @@ def hostile_shapes() -> dict[str, Any]:
     sys.modules["adversarial"] = module
     spec.loader.exec_module(module)
     return {name: shape.make for name, shape in module.SHAPES.items()}
+
+
+def shape_text(value: bytes | str) -> str:
+    """Return a hostile shape as text that every library takes: what is not text becomes U+FFFD."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -20,7 +20,7 @@ import tokenizers
 import fastbpe
 from fastbpe import core
 from fastbpe.pattern.sequence import compile_sequence
-from tests.corpora import corpus_files, documents, hostile_shapes, sample_corpora
+from tests.corpora import corpus_files, documents, hostile_shapes, sample_corpora, shape_text
 from tests.hard_text import hard_strings
 from tests.reference import tiktoken_encoding
 
@@ -80,14 +80,6 @@ def family_pair(folder: Path, family: str) -> tuple[Encode, Encode] | None:
         lambda text: ours.encode_to_numpy(text, allowed_special="all"),
         lambda text: theirs.encode(text, add_special_tokens=False).ids,
     )
-
-
-def surrogate_free(text: str) -> str:
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def shape_text(value: bytes | str) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else surrogate_free(value)
 
 
 def scalars(context: str) -> Iterator[str]:
