@@ -175,7 +175,7 @@ def scale(options: argparse.Namespace, encoding: str, workers: Workers, corpora:
     The text is documents of all corpora in turn, joined by line ends; where they end, they begin anew.
     """
     skip = 8 * MB
-    path, once = workers.write_long(_turns(corpora), skip + options.largest * MB)
+    path, once = workers.write_long(_turns(corpora), skip + max(options.largest, 10) * MB)
     sizes = [10**power for power in range(3, 10) if 10**power <= options.largest * MB]
     found: dict[int, list[Answer]] = {size: [] for size in sizes}
     copies = []

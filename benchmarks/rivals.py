@@ -375,12 +375,12 @@ def a_pass(make: Make, texts: list[str]) -> Answer:
 
 
 def scale(make: Make, texts: list[str], file: str, size: int, skip: int) -> Answer:
-    """CPU seconds of texts of `size` bytes each, together 1 MB at least, from a file after its first `skip` bytes,
+    """CPU seconds of texts of `size` bytes each, together 10 MB at least, from a file after its first `skip` bytes,
     which the tokenizer has seen; the bytes read and written."""
     encode, seconds, read, written = make().leanest, 0.0, 0, 0
     with open(file, "rb") as source:
         encode(source.read(skip).decode(errors="ignore"))
-        for _ in range(max(1, 1_000_000 // size)):
+        for _ in range(max(1, 10_000_000 // size)):
             text = source.read(size).decode(errors="ignore")  # a character cut at an end is left out
             begin = time.process_time()
             found = encode(text)

@@ -1,9 +1,11 @@
-"""Encoding a whole text and a batch of documents, beside tiktoken.  Oracle: tiktoken with the same ranks."""
+"""Encoding a whole text, a batch of documents, known and new text.  Oracle: tiktoken with the same ranks."""
 
 from __future__ import annotations
 
 import pytest
 
+from fastbpe import core
+from fastbpe.tokenizer import make_splitter
 from tests.reference import tiktoken_of
 
 
@@ -34,3 +36,20 @@ def test_encode_batch(benchmark, tokenizer, reference, documents, threads):
     found = [ids[start:end].tolist() for start, end in zip(offsets, offsets[1:])]
     assert found == reference.encode_ordinary_batch(documents)
     benchmark(tokenizer.encode_batch_to_numpy, documents, threads=threads)
+
+
+@pytest.mark.benchmark(group="key and probe")
+@pytest.mark.parametrize("seen", ["known", "new"])
+def test_key_and_probe(benchmark, tokenizer, reference, text, seen):
+    """Known text is split, keyed and looked up, and nothing is merged: what is left over the split is key and probe."""
+    splitter = make_splitter(tokenizer.spec.splits)
+    merger = core.Merger(tokenizer.vocab, tokenizer.merges, tokenizer.spec.whole)
+    data = text.encode()
+    known = core.Encoder(splitter, merger)
+    assert known.encode(data).tolist() == reference.encode_ordinary(text)
+
+    def encoder():
+        return ((known if seen == "known" else core.Encoder(splitter, merger)).encode,), {}
+
+    benchmark.extra_info["bytes"] = len(data)
+    benchmark.pedantic(lambda encode: encode(data), setup=encoder, rounds=10)
