@@ -24,14 +24,14 @@ from typing import Any
 
 import fastbpe
 from benchmarks import extremes
-from benchmarks.rivals import FAMILIES, OURS, RIVALS, sha256
+from benchmarks.extremes import Corpora, Rows
+from benchmarks.rivals import FAMILIES, OURS, RIVALS, reference, sha256
 from benchmarks.workers import Answer, Workers, against_fastest
 from tests.corpora import corpus_files, documents, hostile_shapes, sample_corpora
 from tests.reference import huggingface_trained
 
 BUNDLED = ("gpt2", "cl100k_base", "o200k_base")
 SIZES = (10, 100, 1_000, 10_000)  # characters of a call
-Rows = list[dict[str, Any]]
 
 
 def installed(names: list[str], rc: Path | None = None) -> dict[str, str]:
@@ -90,13 +90,12 @@ def megabytes_per_second(answer: Answer, sizes: dict[str, float]) -> str:
     return "  ".join(rates) + " MB/s"
 
 
-def encode(options: argparse.Namespace, encoding: str, rivals: list[str], workers: Workers) -> Rows:
+def encode(options: argparse.Namespace, encoding: str, rivals: list[str], workers: Workers, corpora: Corpora) -> Rows:
     """Documents one by one, CPU time by stage; with --threads all in one call, wall time."""
     rows = []
     output = options.output or "leanest"
-    for corpus, texts in chosen(options).items():
+    for corpus, texts in corpora.items():
         size = sum(len(text.encode()) for text in texts)
-        digest = sha256(["\0".join(texts).encode()])
         expected = workers.expected(encoding, "ids", texts)
         found = workers.interleaved(
             rivals, encoding, "rate", texts, options.rounds, threads=options.threads, output=output
@@ -104,7 +103,7 @@ def encode(options: argparse.Namespace, encoding: str, rivals: list[str], worker
         sizes = {"first": size / 2, "next": size / 2, "again": size}
         how = f"{options.threads} threads" if options.threads else output
         row = show(
-            f"{encoding} {corpus}, {size:,} bytes, {len(texts):,} documents, {how}, sha256 {digest[:12]}",
+            f"{encoding} {corpus}, {size:,} bytes, {len(texts):,} documents, {how}",
             found,
             expected,
             lambda each, sizes=sizes: (  # type: ignore[misc]
@@ -112,15 +111,15 @@ def encode(options: argparse.Namespace, encoding: str, rivals: list[str], worker
                 f"  {each['megabytes']:6.0f} MB"
             ),
         )
-        rows.append({"corpus": corpus, "bytes": size, "sha256": digest, "output": how, **row})
+        rows.append({"corpus": corpus, "bytes": size, "output": how, **row})
     return rows
 
 
-def calls(options: argparse.Namespace, encoding: str, rivals: list[str], workers: Workers) -> Rows:
+def calls(options: argparse.Namespace, encoding: str, rivals: list[str], workers: Workers, corpora: Corpora) -> Rows:
     """The time of one call by the size of its text."""
     rows = []
     output = options.output or "list"
-    for corpus, texts in chosen(options).items():
+    for corpus, texts in corpora.items():
         whole = "\n".join(texts)
         for size in SIZES:
             parts = [whole[at : at + size] for at in range(0, min(len(whole) - size, 400 * size), size)]
@@ -136,10 +135,10 @@ def calls(options: argparse.Namespace, encoding: str, rivals: list[str], workers
     return rows
 
 
-def decode(options: argparse.Namespace, encoding: str, rivals: list[str], workers: Workers) -> Rows:
+def decode(options: argparse.Namespace, encoding: str, rivals: list[str], workers: Workers, corpora: Corpora) -> Rows:
     """Lists of ids to text, document by document: CPU time."""
     rows = []
-    for corpus, texts in chosen(options).items():
+    for corpus, texts in corpora.items():
         size = sum(len(text.encode()) for text in texts)
         expected = workers.expected(encoding, "decode", texts)
         found = workers.interleaved(rivals, encoding, "decode", texts, options.rounds)
@@ -151,19 +150,6 @@ def decode(options: argparse.Namespace, encoding: str, rivals: list[str], worker
         )
         rows.append({"corpus": corpus, "bytes": size, **row})
     return rows
-
-
-def hostile(options: argparse.Namespace, encoding: str, rivals: list[str], workers: Workers) -> Rows:
-    shapes = only(options, hostile_shapes())
-    return extremes.hostile(options, encoding, rivals, workers, shapes)
-
-
-def memory(options: argparse.Namespace, encoding: str, rivals: list[str], workers: Workers) -> Rows:
-    return extremes.memory(options, encoding, rivals, workers, chosen(options))
-
-
-def scale(options: argparse.Namespace, encoding: str, rivals: list[str], workers: Workers) -> Rows:
-    return extremes.scale(options, encoding, workers, chosen(options))
 
 
 def only(options: argparse.Namespace, found: dict[str, Any]) -> dict[str, Any]:
@@ -184,6 +170,13 @@ def chosen(options: argparse.Namespace) -> dict[str, list[str]]:
     }
 
 
+def hashes(corpora: Corpora) -> dict[str, str]:
+    """Print and return what the texts were: two runs over other bytes cannot be compared."""
+    found = {name: sha256(["\0".join(texts).encode()]) for name, texts in corpora.items()}
+    print("sha256: " + ", ".join(f"{name} {digest[:12]}" for name, digest in found.items()))
+    return found
+
+
 def beginning(path: Path, limit: int) -> list[str]:
     texts, size = [], 0
     for text in documents(path):
@@ -194,10 +187,10 @@ def beginning(path: Path, limit: int) -> list[str]:
     return texts
 
 
-def train(options: argparse.Namespace) -> Rows:
+def train(options: argparse.Namespace, corpora: Corpora) -> Rows:
     """Compare training on each corpus with tokenizers' trainer, merge for merge."""
     rows = []
-    for corpus, texts in chosen(options).items():
+    for corpus, texts in corpora.items():
         size = sum(len(text.encode()) for text in texts)
         times: dict[str, list[float]] = {OURS: [], "tokenizers": []}
         for _ in range(options.rounds):
@@ -225,7 +218,8 @@ def has_file(vocabs: Path | None, name: str) -> bool:
 
 
 def main() -> int:
-    tasks = {"encode": encode, "calls": calls, "decode": decode, "hostile": hostile, "memory": memory, "scale": scale}
+    tasks = {"encode": encode, "calls": calls, "decode": decode}
+    tasks |= {"hostile": extremes.hostile, "memory": extremes.memory, "scale": extremes.scale}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[*tasks, "train"])
     parser.add_argument("--data", type=Path, help="folder of corpora (*.txt), besides the samples and the novel")
@@ -257,19 +251,22 @@ def main() -> int:
         names = ["o200k_base"]
     if missing := [name for name in names if name in FAMILIES and not has_file(options.vocabs, name)]:
         parser.error(f"--vocabs must be a folder with {missing[0]}/tokenizer.json")
+    peers = options.peer or [name for name in RIVALS if name != OURS]
+    peers = {"train": ["tokenizers"], "scale": []}.get(options.what, peers)
+    if options.what in ("hostile", "memory"):  # all of one worker's ids are compared with another's
+        peers = list(dict.fromkeys([*peers, *map(reference, names)]))
+    versions = installed([OURS, *peers], options.tokenizers_rc)
+    head(versions)
+    given = only(options, hostile_shapes()) if options.what == "hostile" else chosen(options)
     report: dict[str, Any] = {"task": options.what, "python": platform.python_version(), "processor": processor()}
+    report |= {"versions": versions, "corpora": hashes(given) if options.what != "hostile" else {}, "rows": []}
     if options.what == "train":
-        head(report.setdefault("versions", installed([OURS, "tokenizers"])))
-        report["rows"] = train(options)
+        report["rows"] = train(options, given)
     else:
-        peers = [] if options.what == "scale" else options.peer or [name for name in RIVALS if name != OURS]
-        versions = report["versions"] = installed([OURS, *peers], options.tokenizers_rc)
-        head(versions)
-        report["rows"] = []
         with tempfile.TemporaryDirectory() as folder:
             workers = Workers(Path(folder), names, options.vocabs, options.tokenizers_rc)
             for encoding in names:
-                rows = tasks[options.what](options, encoding, workers.able(list(versions), encoding), workers)
+                rows = tasks[options.what](options, encoding, workers.able(list(versions), encoding), workers, given)
                 report["rows"] += [{"encoding": encoding, **row} for row in rows]
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

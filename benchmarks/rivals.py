@@ -214,6 +214,11 @@ RIVALS: dict[str, tuple[str, Callable[[str, Path], Rival]]] = {
 }
 
 
+def reference(encoding: str) -> str:
+    """The library whose ids are right."""
+    return "tokenizers" if encoding in FAMILIES else "tiktoken"
+
+
 def as_bytes(ids: Any) -> bytes:
     """Return the ids of a text or of a batch, in any form, as little-endian uint32."""
     if isinstance(ids, bytes):

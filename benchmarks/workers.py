@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import fastbpe
-from benchmarks.rivals import FAMILIES, OURS
+from benchmarks.rivals import FAMILIES, OURS, reference
 
 Answer = dict[str, Any]
 
@@ -39,16 +39,9 @@ class Worker:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
         self._process.kill()
         self._process.communicate()
         self._errors.close()
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
 
     def ask(self, task: str, texts: Path | None = None, limit: float | None = None, **options: Any) -> Answer:
         """Return the answer, or {"error": reason}.  A process that takes more than `limit` seconds is killed."""
@@ -157,8 +150,8 @@ class Workers:
         return found
 
     def expected(self, encoding: str, task: str, texts: list[str]) -> str | None:
-        """Return the sha256 of the ids (of what is decoded) that are right: tiktoken's, or those of tokenizers."""
-        with self.start("tokenizers" if encoding in FAMILIES else "tiktoken", encoding) as worker:
+        """Return the sha256 of the ids (of what is decoded) that the reference gives; None where it is missing."""
+        with self.start(reference(encoding), encoding) as worker:
             return worker.ask(task, self.write(texts)).get("sha256")
 
     def interleaved(
