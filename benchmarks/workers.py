@@ -48,7 +48,12 @@ class Worker:
         assert self._process.stdin and self._process.stdout
         job = json.dumps({"task": task, "texts": str(texts) if texts else None, **options})
         late = threading.Event()
-        timer = threading.Timer(limit or 0, lambda: (late.set(), self._process.kill()))
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(limit or 0, give_up)
         if limit:
             timer.start()
         try:
