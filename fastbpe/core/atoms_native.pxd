@@ -20,6 +20,7 @@ cdef struct Part:
     Bytes joins_before  # last bytes of the symbols that join it from the left, so far
     Bytes joins_after   # first bytes of those that join it from the right
     bint settled        # nothing inside goes another way
+    bint early          # some merge that it takes part in has a rank below its own
 
 
 @cython.final

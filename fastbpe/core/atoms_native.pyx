@@ -6,6 +6,8 @@ before its own merges are done.  Those are known: let (l, r) be the pair that ma
 or (r, z) of a rank below k can come first, where z ends with the byte before the character or begins with the one
 behind it; the same holds for the pairs that make l and r.  So a look at two bytes decides.
 
+And no merge that the token takes part in may have a rank below its own: there it would be too early.
+
 Proof: take the first merge that joins a part y of the character with something that is not its sibling in the tree of
 the character's merges, say from the left, of rank q; let p be the rank of the pair of y and its sibling.  By the
 condition p < q.  If the sibling is whole, the pair is there and would have been joined before; if not, a merge inside
@@ -88,9 +90,13 @@ cdef class Atoms:
                             <uint32_t>((part.after.bits[0] | part.after.bits[1]) != 0) << 1
                         )
                 if self.part_of[left[symbol]] != NONE:
-                    add(&self.parts[self.part_of[left[symbol]]].joins_after, first)
+                    part = self.parts + self.part_of[left[symbol]]
+                    add(&part.joins_after, first)
+                    part.early |= left[symbol] > symbol
                 if self.part_of[right[symbol]] != NONE:
-                    add(&self.parts[self.part_of[right[symbol]]].joins_before, last)
+                    part = self.parts + self.part_of[right[symbol]]
+                    add(&part.joins_before, last)
+                    part.early |= right[symbol] > symbol
         finally:
             free(self.part_of)
             free(self.parts)
@@ -106,7 +112,7 @@ cdef class Atoms:
         cdef const Part *one = self.parts + self.part_of[left]
         cdef const Part *other = self.parts + self.part_of[right]
         part.settled = (
-            left < symbol and right < symbol and left != right and one.settled and other.settled
+            not part.early and left < symbol and right < symbol and left != right and one.settled and other.settled
             and not has(&one.after, first) and not has(&other.before, last)
         )
         part.before = both(&one.before, &one.joins_before)
