@@ -139,6 +139,29 @@ def test_wide_characters_and_parts_of_them(core, semantics, seed):
             assert merger.merge(cut) == merged_by_definition(cut, vocab, merges, whole), cut
 
 
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("order", ["shuffled", "by length"])
+def test_runs_of_one_byte(core, order, seed):
+    """Rulers and indentation: native code joins all pairs of a run at once."""
+    rng = random.Random(f"runs {order}{seed}")
+    alphabet = "abc"[: rng.randint(1, 3)]
+
+    def text(runs):
+        lengths = [1, 2, 3, 5, 8, 9, 17, 30, 33, 64, 100]
+        return "".join(rng.choice(alphabet) * rng.choice(lengths) for _ in range(runs)).encode()
+
+    tokens = {text(rng.randint(1, 3))[: rng.choice([2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 20, 32])] for _ in range(60)}
+    tokens = sorted(token for token in tokens if len(token) > 1)
+    rng.shuffle(tokens)
+    if order == "by length":
+        tokens.sort(key=len)
+    vocab = {token: rank for rank, token in enumerate([*BYTES, *tokens])}
+    merger = core.Merger(vocab, None, True)
+    for _ in range(12):
+        piece = text(rng.randint(1, 9))
+        assert merger.merge(piece) == merged_by_definition(piece, vocab, None, True), piece
+
+
 @pytest.mark.parametrize("seed", range(18))
 @pytest.mark.parametrize("semantics", ["ranks", "merges", "merges, whole first", "wide ranks", "wide merges"])
 def test_words_of_a_text(core, semantics, seed):

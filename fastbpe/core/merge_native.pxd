@@ -110,6 +110,7 @@ cdef class Merger:
         self, uint32_t left, uint32_t right, const uint8_t *data, Py_ssize_t size, bint loading
     ) noexcept nogil
     cdef Py_ssize_t _merge_short(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
+    cdef Py_ssize_t _merge_runs(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef Py_ssize_t _merge_queue(
         self, const uint8_t *data, uint32_t size, uint32_t *out, bint loading
     ) except -1 nogil

@@ -55,6 +55,8 @@ cdef enum:
     SHORT = 64         # bytes: the room of the step-by-step merge
     SHORT_WIDE = 8     # bytes of a pretoken of characters that take three bytes: above it backtracking is faster
     SHORT_BYTES = 28   # the same for all others
+    FEW_RUNS = 8       # of one byte each in a pretoken that is merged by runs
+    RUNS = 64          # that may come out of them
     PATIENCE = 64      # steps of backtracking a byte; real vocabularies take under 10
     MAX_SYMBOLS = (1 << 21) - 1
     MAX_BYTES = 1 << 28
@@ -72,6 +74,17 @@ cdef inline uint64_t hash_bytes(const uint8_t *data, Py_ssize_t size) noexcept n
 
 cdef inline uint64_t hash_number(uint64_t key) noexcept nogil:
     return lockstep_hash(key, SEED)
+
+
+cdef inline void append_run(
+    uint32_t *symbols, Py_ssize_t *counts, Py_ssize_t *n_runs, uint32_t symbol, Py_ssize_t count
+) noexcept nogil:
+    if count and n_runs[0] and symbols[n_runs[0] - 1] == symbol:
+        counts[n_runs[0] - 1] += count
+    elif count:
+        symbols[n_runs[0]] = symbol
+        counts[n_runs[0]] = count
+        n_runs[0] += 1
 
 
 cdef uint64_t table_size(uint64_t count) noexcept nogil:
@@ -577,6 +590,70 @@ cdef class Merger:
             at = after[at]
         return count
 
+    # ------------------------------------------------------------ runs
+
+    cdef Py_ssize_t _merge_runs(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
+        """Merge bytes that are a few runs of one byte each: rulers, indentation.  Return 0 where there are more.
+
+        All pairs of a run are joined at once.  That is what the definition does, one by one from the left: no pair
+        that comes into being meanwhile is of a lower number, for a product has a higher one than its parts.
+        """
+        cdef uint32_t symbols[RUNS + 2]
+        cdef uint32_t before[RUNS + 2]
+        cdef Py_ssize_t counts[RUNS + 2]
+        cdef Py_ssize_t lengths[RUNS + 2]
+        cdef Py_ssize_t at = 0, n_runs = 0, n_before, end
+        cdef uint32_t best, product
+        cdef int place, inside
+        if self.flagged:
+            return 0
+        while at < size:
+            end = at + 1
+            while end < size and data[end] == data[at]:
+                end += 1
+            if n_runs == FEW_RUNS:
+                return 0
+            symbols[n_runs] = data[at]
+            counts[n_runs] = end - at
+            n_runs += 1
+            at = end
+        while True:
+            best = NONE
+            place = inside = 0
+            for at in range(n_runs):
+                if counts[at] > 1:
+                    product = self.join(symbols[at], symbols[at])
+                    if product < best:
+                        best, place, inside = product, <int>at, 1
+                if at + 1 < n_runs:
+                    product = self.join(symbols[at], symbols[at + 1])
+                    if product < best:
+                        best, place, inside = product, <int>at, 0
+            if best == NONE:
+                break
+            if n_runs >= RUNS:
+                return 0
+            n_before = n_runs
+            memcpy(before, symbols, sizeof(before))
+            memcpy(lengths, counts, sizeof(lengths))
+            n_runs = 0
+            for at in range(n_before):
+                if at != place:
+                    append_run(symbols, counts, &n_runs, before[at], lengths[at])
+                elif inside:
+                    append_run(symbols, counts, &n_runs, best, lengths[at] // 2)
+                    append_run(symbols, counts, &n_runs, before[at], lengths[at] % 2)
+                else:
+                    append_run(symbols, counts, &n_runs, before[at], lengths[at] - 1)
+                    append_run(symbols, counts, &n_runs, best, 1)
+                    lengths[at + 1] -= 1
+        end = 0
+        for at in range(n_runs):
+            for size in range(counts[at]):
+                out[end] = symbols[at]
+                end += 1
+        return end
+
     # ------------------------------------------------------------ backtracking
 
     cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps) except -1 nogil:
@@ -748,7 +825,9 @@ cdef class Merger:
         cdef Py_ssize_t count, at
         if self._is_short(data, size):
             return self._ids_of(data, size, out)
-        count = self._backtrack(data, size, out, memo)
+        count = self._merge_runs(data, size, out)
+        if count == 0:
+            count = self._backtrack(data, size, out, memo)
         for at in range(count):
             out[at] = self.id_of[out[at]]
         return count
