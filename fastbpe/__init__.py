@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastbpe.arrow import TokenBatch
 from fastbpe.core import BACKEND
 from fastbpe.counts import PretokenCounts
 from fastbpe.errors import (
@@ -44,6 +45,7 @@ __all__ = [
     "PretokenTooLongError",
     "SpecialTokenError",
     "Split",
+    "TokenBatch",
     "TokenIdError",
     "TokenIdRangeError",
     "Tokenizer",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
-from threading import Event
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fastbpe import core, encodings, formats
+from fastbpe.arrow import TokenBatch
+from fastbpe.batch import encode_batch
 from fastbpe.errors import SpecialTokenError, TokenIdError, TokenIdRangeError
 from fastbpe.files import write_whole
 from fastbpe.ids import Ids, id_array, show
@@ -26,11 +27,12 @@ SpecialTokens = Literal["all"] | Collection[str]
 
 MAX_PRETOKEN_BYTES = 64 << 20
 MAX_THREADS = 1024
+CACHE_BYTES = 48 << 20
+MAX_CACHE_BYTES = 1 << 36
 _FORBIDDEN = 1 << 32  # matches from here on are special tokens that the call did not allow; below, the number is the id
 _RAW = -1
 _NOTHING: frozenset[str] = frozenset()
 _ALL: Literal["all"] = "all"
-_BATCH = 1 << 18  # characters; a batch below this is encoded by one thread
 _POLICIES = 16  # combinations of allowed and disallowed tokens remembered by one tokenizer
 
 
@@ -47,23 +49,33 @@ class Tokenizer:
     'hello world'
     """
 
-    def __init__(self, spec: TokenizerSpec, *, allow_regex: bool = True) -> None:
+    def __init__(self, spec: TokenizerSpec, *, allow_regex: bool = True, cache_bytes: int = CACHE_BYTES) -> None:
         """Build the engine of a definition.
 
         Args:
             spec: the definition.
             allow_regex: whether a split pattern that does not compile may run on the `regex` module: the same
                 results, slower.
+            cache_bytes: how much memory each thread at work may use to remember the ids of pretokens of up to 256
+                bytes, 512 KB or more; it is taken as it is needed.  With 0 nothing is kept from call to call.  Ids
+                never depend on it.
 
         Raises:
             PatternError: the split pattern cannot be used, or needs `regex` and that is not allowed.
+            ValueError: cache_bytes is neither 0 nor at least 512 KB.
         """
         if not isinstance(spec, TokenizerSpec):
             raise TypeError(f"Tokenizer(): spec must be a TokenizerSpec, got {show(spec)}; load() reads files")
+        if type(cache_bytes) is not int or not (cache_bytes == 0 or 1 << 19 <= cache_bytes <= MAX_CACHE_BYTES):
+            limits = f"0 or {1 << 19} to {MAX_CACHE_BYTES}"
+            raise ValueError(f"Tokenizer(): cache_bytes must be {limits}, got {show(cache_bytes)}")
         self._spec = spec
         splitter = make_splitter(spec.splits, allow_regex, spec.boxes)
         merger = core.Merger(spec.vocab, spec.merges, spec.whole)
-        self._encoder = core.Encoder(splitter, merger, ascii_only=spec.normalizer is not None)
+        self._cache_bytes = cache_bytes
+        self._encoder = core.Encoder(
+            splitter, merger, ascii_only=spec.normalizer is not None, cache_bytes=cache_bytes
+        )
         self._encode_text = self._encoder.encode_text
         self._normalizer = spec.normalizer
         others: dict[int, bytes] = {}
@@ -164,7 +176,7 @@ class Tokenizer:
         return self.spec if boxes is None else self.spec.boxed(boxes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Tokenizer.from_bytes, (self.to_bytes(),))
+        return (_unpickled, (self.to_bytes(), self._cache_bytes))
 
     def __eq__(self, other: object) -> bool:
         return self.spec == other.spec if isinstance(other, Tokenizer) else NotImplemented
@@ -215,9 +227,61 @@ class Tokenizer:
         *,
         allowed_special: SpecialTokens = _NOTHING,
         disallowed_special: SpecialTokens = _ALL,
-    ) -> NDArray[np.uint32]:
-        """Return the ids of a text as an array, uint32 [n], owned and writable; otherwise as encode()."""
-        return self._encode(text, allowed_special, disallowed_special, "encode_to_numpy()")  # type: ignore[no-any-return]
+        dtype: DTypeLike = np.uint32,
+    ) -> NDArray[Any]:
+        """Return the ids of a text as an array, [n], owned and writable; otherwise as encode().
+
+        Args:
+            text: as in encode().
+            allowed_special: as in encode().
+            disallowed_special: as in encode().
+            dtype: uint32, or uint16 if the vocabulary has at most 65,536 ids.
+        """
+        wanted = dtype if dtype is np.uint32 else self._dtype(dtype, "encode_to_numpy()")
+        ids: NDArray[Any] = self._encode(text, allowed_special, disallowed_special, "encode_to_numpy()")
+        return ids if wanted is np.uint32 else ids.astype(wanted, copy=False)
+
+    def encode_into(
+        self,
+        text: str,
+        buffer: NDArray[Any],
+        position: int = 0,
+        *,
+        allowed_special: SpecialTokens = _NOTHING,
+        disallowed_special: SpecialTokens = _ALL,
+    ) -> int:
+        """Write the ids of a text into an array from a position on; return the position behind them.
+
+        Args:
+            text: as in encode().
+            buffer: a one-dimensional writable array of uint32, or of uint16 if the vocabulary has at most 65,536 ids:
+                a memory-mapped file, for example.
+            position: where the first id goes.
+            allowed_special: as in encode().
+            disallowed_special: as in encode().
+
+        Raises:
+            ValueError: the buffer is of another kind, or has no room for all ids; then nothing is written.
+        """
+        if not isinstance(buffer, np.ndarray) or buffer.ndim != 1 or not buffer.flags.writeable:
+            raise ValueError(f"encode_into(): buffer must be a writable array of one dimension, got {show(buffer)}")
+        self._dtype(buffer.dtype, "encode_into()")
+        if type(position) is not int or not 0 <= position <= len(buffer):
+            raise ValueError(f"encode_into(): position must be 0 to {len(buffer)}, got {show(position)}")
+        ids = self._encode(text, allowed_special, disallowed_special, "encode_into()")
+        end = position + len(ids)
+        if end > len(buffer):
+            raise ValueError(f"encode_into(): buffer must have room for {len(ids)} ids, got {len(buffer) - position}")
+        buffer[position:end] = ids
+        return end
+
+    def _dtype(self, dtype: DTypeLike, function: str) -> np.dtype[Any]:
+        wanted = np.dtype(dtype)
+        if wanted == np.uint16 and self.n_vocab > 1 << 16:
+            raise ValueError(f"{function}: {self.n_vocab} ids do not fit into uint16")
+        if wanted not in (np.uint16, np.uint32):
+            raise ValueError(f"{function}: dtype must be uint32 or uint16, got {wanted}")
+        return wanted
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Return the ids of any bytes.
@@ -263,7 +327,8 @@ class Tokenizer:
             disallowed_special: as in encode().
             threads: 1 to 1024; None means one for each core.  The result does not depend on it.
         """
-        return self._batch(texts, allowed_special, disallowed_special, threads, "encode_batch()", listed=True)
+        ids, offsets = self._batch(texts, allowed_special, disallowed_special, threads, "encode_batch()")
+        return self._encoder.lists(ids, offsets)  # type: ignore[no-any-return]
 
     def encode_batch_to_numpy(
         self,
@@ -272,15 +337,16 @@ class Tokenizer:
         allowed_special: SpecialTokens = _NOTHING,
         disallowed_special: SpecialTokens = _ALL,
         threads: int | None = None,
-    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        """Return the ids of all texts in one array, uint32 [n], and where each begins, int64 [len(texts) + 1].
+        dtype: DTypeLike = np.uint32,
+    ) -> TokenBatch:
+        """Return the ids of all texts in one array, [n], and where each begins, int64 [len(texts) + 1].
 
-        The ids of text i are `ids[offsets[i]:offsets[i + 1]]`.  Otherwise as encode_batch().
+        The result unpacks as `ids, offsets`; the ids of text i are `ids[offsets[i]:offsets[i + 1]]`.  Arrow libraries
+        take it as it is.  dtype as in encode_to_numpy(); otherwise as encode_batch().
         """
-        arrays = self._batch(texts, allowed_special, disallowed_special, threads, "encode_batch_to_numpy()")
-        offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
-        np.cumsum([len(ids) for ids in arrays], out=offsets[1:])
-        return (np.concatenate(arrays) if arrays else np.empty(0, dtype=np.uint32)), offsets
+        wanted = self._dtype(dtype, "encode_batch_to_numpy()")
+        ids, offsets = self._batch(texts, allowed_special, disallowed_special, threads, "encode_batch_to_numpy()")
+        return TokenBatch(ids.astype(wanted, copy=False), offsets)
 
     def iter_encode(
         self,
@@ -467,8 +533,7 @@ class Tokenizer:
         disallowed: SpecialTokens,
         threads: int | None,
         function: str,
-        listed: bool = False,
-    ) -> list[Any]:
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
             raise TypeError(f"{function}: texts must be an iterable of str, got {show(texts)}")
         texts = list(texts)
@@ -478,43 +543,13 @@ class Tokenizer:
         texts = [str.__str__(text) for text in texts]  # a subclass is its text, whatever it overrides
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
             raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {show(threads)}")
-        threads = threads or os.cpu_count() or 1
-        if threads == 1 or core.BACKEND == "python" or sum(map(len, texts)) < _BATCH:
-            return [self._encode(text, allowed, disallowed, function, listed=listed) for text in texts]
-        return self._batch_threaded(texts, allowed, disallowed, threads, function, listed)
+        threads = 1 if core.BACKEND == "python" else threads or os.cpu_count() or 1
+        matcher = self._policy(allowed, disallowed, function).matcher
 
-    def _batch_threaded(
-        self,
-        texts: list[str],
-        allowed: SpecialTokens,
-        disallowed: SpecialTokens,
-        threads: int,
-        function: str,
-        listed: bool,
-    ) -> list[Any]:
-        """Encode ranges of texts on threads that live for this call alone."""
-        from concurrent.futures import ThreadPoolExecutor  # here, because most processes never need it
+        def otherwise(text: str, check: Callable[[], object] | None) -> Any:
+            return self._encode(text, allowed, disallowed, function, check)
 
-        stop = Event()
-
-        def check() -> None:
-            if stop.is_set():
-                raise _Stopped
-
-        def work(span: tuple[int, int]) -> list[Any]:
-            out = []
-            for text in texts[span[0] : span[1]]:
-                check()
-                out.append(self._encode(text, allowed, disallowed, function, check, listed))
-            return out
-
-        with ThreadPoolExecutor(threads) as pool:
-            futures = [pool.submit(work, span) for span in _ranges(texts, _BATCH // 4)]
-            try:
-                return [ids for future in futures for ids in future.result()]
-            except BaseException:
-                stop.set()  # so that an interrupt or an error in one text does not wait for the others
-                raise
+        return encode_batch(self._encoder, texts, matcher, otherwise, threads)
 
 
 class _Policy(NamedTuple):
@@ -522,10 +557,6 @@ class _Policy(NamedTuple):
 
     matcher: Any
     forbidden: tuple[str, ...]
-
-
-class _Stopped(Exception):
-    """Another thread of the batch has failed."""
 
 
 _NO_CUTS: NDArray[np.int64] = np.empty((0, 3), dtype=np.int64)
@@ -539,6 +570,7 @@ def load(
     special_tokens: Mapping[str, int] | None = None,
     name: str | None = None,
     allow_regex: bool = True,
+    cache_bytes: int = CACHE_BYTES,
     ids: Literal["file", "huggingface"] | None = None,
 ) -> Tokenizer:
     """Return the tokenizer of a vocabulary file.
@@ -551,6 +583,7 @@ def load(
         special_tokens: for formats that hold none: text to id.
         name: a name for the tokenizer.
         allow_regex: whether a pattern that does not compile may run on the `regex` module.
+        cache_bytes: as in Tokenizer().
         ids: which ids added tokens get where the file and Hugging Face's library disagree; None refuses such files.
 
     Raises:
@@ -568,7 +601,11 @@ def load(
         raise TypeError(f"load(): source must be a path or bytes, got {show(source)}")
     else:
         spec = formats.read_path(source, format=format, pattern=pattern, special_tokens=special_tokens, ids=ids)
-    return Tokenizer(spec if name is None else spec.named(name), allow_regex=allow_regex)
+    return Tokenizer(spec if name is None else spec.named(name), allow_regex=allow_regex, cache_bytes=cache_bytes)
+
+
+def _unpickled(data: bytes, cache_bytes: int) -> Tokenizer:
+    return Tokenizer(TokenizerSpec.from_bytes(data), cache_bytes=cache_bytes)
 
 
 def get_encoding(name: str) -> Tokenizer:
@@ -653,15 +690,3 @@ def _rebatch(arrays: Iterator[NDArray[np.uint32]], size: int) -> Iterator[NDArra
         count -= whole
     if count:
         yield np.concatenate(held)
-
-
-def _ranges(texts: Sequence[str], size: int) -> Iterator[tuple[int, int]]:
-    """Cut a list of texts into ranges of about `size` characters."""
-    start = total = 0
-    for index, text in enumerate(texts):
-        total += len(text)
-        if total >= size:
-            yield start, index + 1
-            start, total = index + 1, 0
-    if start < len(texts):
-        yield start, len(texts)

@@ -21,7 +21,7 @@ FLOORS = (
     {"errors"},
     {"pattern", "core", "files", "release"},
     {"spec"},
-    {"normalize", "formats", "encodings", "streaming", "counts", "ids"},
+    {"normalize", "formats", "encodings", "streaming", "arrow", "batch", "counts", "ids"},
     {"tokenizer"},
     {"training", "text"},
     {"", "dataset", "compat", "explain"},

@@ -2,6 +2,7 @@ cimport cython
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from fastbpe.core.match_native cimport Matcher
 from fastbpe.core.merge_native cimport KeyLine, Memo, Merger, Miss
 from fastbpe.core.split_native cimport Found, Scan, Splitter, SplitStream
 
@@ -30,6 +31,14 @@ cdef extern from "utf8.h" nogil:
     ctypedef size_t Utf8Write(const void *source, size_t count, int kind, uint8_t *to) noexcept nogil
 
 
+cdef struct Characters:
+    # What a str holds.
+    const uint8_t *data
+    Py_ssize_t size      # characters
+    int kind             # bytes of each
+    bint ascii
+
+
 cdef struct Gap:
     Py_ssize_t at        # position in the output
     int miss             # whose ids belong there
@@ -47,9 +56,11 @@ cdef class Scratch:
     cdef Miss *misses
     cdef int n_misses
     cdef Memo *memo
-    cdef SplitStream splits  # for text that has to be turned into UTF-8; made when the first comes
+    cdef SplitStream splits  # for text that has to be turned into UTF-8
     cdef uint32_t *ring
-    cdef uint64_t ring_words
+    cdef uint64_t ring_words  # that there is memory for
+    cdef uint64_t ring_size
+    cdef uint32_t most_lines
     cdef uint64_t written  # words
     cdef Gap gaps[256]
     cdef int n_gaps
@@ -76,6 +87,9 @@ cdef class Encoder:
     cdef KeyCode code
     cdef Splitter native_splitter
     cdef list idle
+    cdef bint keeps        # what was seen, for the next call
+    cdef uint32_t most_lines
+    cdef uint32_t ring_size
     cdef Utf8Write *write
     cdef PyObject **ints   # an int for each id; NULL until it is asked for
     cdef uint32_t n_ints
@@ -91,11 +105,26 @@ cdef class Encoder:
     cdef int wait(self, int miss, Scratch scratch) except -1 nogil
     cdef int resolve(self, Scratch scratch) except -1 nogil
     cdef bint encode_slice(
-        self, const uint8_t *data, Py_ssize_t size, bint final, Py_ssize_t readable, Scan *scan, Scratch scratch
+        self, const uint8_t *data, Py_ssize_t size, bint final, Py_ssize_t readable, Py_ssize_t stop, Scan *scan,
+        Scratch scratch
     ) except -1 nogil
-    cdef int encode_whole(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1
+    cdef int look_up_from_work(self, object check) except -1 nogil
+    cdef int encode_whole(
+        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t stop, Scratch scratch, object check
+    ) except -1 nogil
+    cdef int encode_between(
+        self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check
+    ) except -1
     cdef list take_list(self, Scratch scratch)
-    cdef bint encode_characters(self, text, Scratch scratch, check) except -1
+    cdef list _listed(self, const uint32_t *out, Py_ssize_t size)
+    cdef bint encode_characters(
+        self, const Characters *text, Py_ssize_t begin, Py_ssize_t end, Scratch scratch, object check
+    ) except -1 nogil
+    cdef bint encode_as_utf8(
+        self, const Characters *text, Py_ssize_t begin, Py_ssize_t end, Scratch scratch, object check
+    ) except -1 nogil
+    cdef bint takes(self, text, Matcher matcher) except -1
+    cdef Py_ssize_t cut_behind(self, const Characters *text, Py_ssize_t place) except -2
     cdef int encode_spans(self, bytes text, Scratch scratch, object check) except -1
 
 

@@ -12,7 +12,15 @@ from fastbpe.core.merge_native import Merger
 class Encoder:
     splitter: Any
     merger: Merger
-    def __init__(self, splitter: Any, merger: Merger, *, ascii_only: bool = False, vectors: str = "") -> None: ...
+    def __init__(
+        self,
+        splitter: Any,
+        merger: Merger,
+        *,
+        ascii_only: bool = False,
+        cache_bytes: int = 48 << 20,
+        vectors: str = "",
+    ) -> None: ...
     def encode_text(
         self,
         text: object,
@@ -20,6 +28,15 @@ class Encoder:
         listed: bool = False,
         check: Callable[[], object] | None = None,
     ) -> NDArray[np.uint32] | list[int] | None: ...
+    def cut(self, text: str, size: int, matcher: Matcher | None = None) -> list[int]: ...
+    def encode_texts(
+        self,
+        texts: list[str],
+        spans: NDArray[np.int64],
+        matcher: Matcher | None = None,
+        check: Callable[[], object] | None = None,
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]: ...
+    def lists(self, ids: NDArray[np.uint32], offsets: NDArray[np.int64]) -> list[list[int]]: ...
     def encode(
         self, data: bytes, cuts: NDArray[np.int64] | None = None, check: Callable[[], object] | None = None
     ) -> NDArray[np.uint32]: ...

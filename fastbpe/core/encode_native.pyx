@@ -1,6 +1,6 @@
 """Native twin of encode_python, with a table of pretokens seen before.
 
-The table grows with use to a fixed size and then forgets.  Ids never depend on it.  Each call works with a table of its
+The table grows with use to its share of `cache_bytes` and then forgets.  Ids never depend on it.  Each call works with a table of its
 own, taken from a short list of idle ones, so threads share nothing.  Ids that do not fit into a line of the table, and
 the bytes of pretokens that are told by a hash, are in a ring behind it, where the oldest are overwritten.
 
@@ -18,7 +18,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
+from fastbpe.core.characters_native cimport length_of
 from fastbpe.core.match_native cimport Matcher
+from fastbpe.core.memory cimport resized
 from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, NONE, Memo, Merger, Miss
 from fastbpe.core.split_native cimport BOXES_CHUNK, DROPPED, FAR, Found, Scan, Splitter, SplitStream, scan_reset
 
@@ -40,15 +42,18 @@ cdef extern from "key.h" nogil:
 
 cdef enum:
     FIRST_LINES = 1 << 12  # of 64 bytes: 256 KB for a process that encodes little
-    LINES = 1 << 19        # 32 MB in full use
-    RING = 1 << 22         # words of four bytes: 16 MB in full use
-    FIRST_RING = 1 << 14
+    FIRST_RING = 1 << 14   # words of four bytes
+    FIRST_CACHE = 1 << 19  # bytes: more than the first lines and the first ring have
+    CACHE_BYTES = 48 << 20
+    MOST_LINES = 1 << 30
+    MOST_WORDS = 1 << 30
     SLICE = 1 << 20        # as in split_native
     KEPT = 1 << 18         # ids of output space that an idle scratch keeps
     TEXT = 1 << 15         # characters that are turned into UTF-8 at once
     SMALL = 1 << 11        # bytes of a text for which other threads may wait
     IDLE = 2               # scratches kept between calls
     GAPS = 256             # places in the output that wait for ids
+    CUT_WINDOW = 1 << 10   # characters in which a place for a cut is looked for
 
 cdef extern from *:
     """
@@ -61,6 +66,7 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object text)
+    const Py_ssize_t PY_SSIZE_T_MAX
 
 cdef extern from "utf8.h" nogil:
     enum:
@@ -76,6 +82,13 @@ SECRET.words = [int.from_bytes(_urandom(8), "little") | 1 for _ in range(4)]
 _empty, _uint32 = np.empty, np.dtype(np.uint32)
 
 
+cdef inline void characters_of(text, Characters *characters):
+    characters.data = <const uint8_t *>PyUnicode_DATA(text)
+    characters.size = PyUnicode_GET_LENGTH(text)
+    characters.kind = PyUnicode_KIND(text)
+    characters.ascii = PyUnicode_IS_COMPACT_ASCII(text)
+
+
 cdef class Scratch:
     """The memory of one call: the pretoken table, the ids so far, and what waits for ids."""
 
@@ -84,8 +97,12 @@ cdef class Scratch:
         self.mask = FIRST_LINES - 1
         self.lines = <KeyLine *>pages_alloc(FIRST_LINES * sizeof(KeyLine))
         self.misses = <Miss *>malloc(LOCKSTEP_WORDS * sizeof(Miss))
-        self.written = 2 * RING  # so that place 0 is long overwritten
+        self.most_lines = encoder.most_lines
+        self.ring_size = encoder.ring_size
+        self.written = 2 * self.ring_size  # so that place 0 is long overwritten
         self.memo = <Memo *>pages_alloc(sizeof(Memo))  # touched as it is used
+        if encoder.native_splitter is not None:
+            self.splits = SplitStream(encoder.native_splitter)
         self.capacity = 4096
         self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
         if not (self.lines and self.out and self.misses and self.memo):
@@ -124,7 +141,7 @@ cdef class Scratch:
 
     cdef void widen(self) noexcept nogil:
         """Go on with a table four times as large; without the memory for it, with this one."""
-        cdef uint32_t old = self.mask + 1, lines = min(4 * old, <uint32_t>LINES), at
+        cdef uint32_t old = self.mask + 1, lines = min(4 * old, self.most_lines), at
         cdef KeyLine *before = self.lines
         cdef KeyLine *after
         cdef uint64_t key[4]
@@ -173,19 +190,19 @@ cdef class Scratch:
 
     cdef uint64_t put(self, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size) noexcept nogil:
         """Write ids and bytes into the ring; return where, in words since its first use.  Without memory: 0, long gone."""
-        cdef uint64_t words = count + (size + 3) // 4, place = self.written, room
+        cdef uint64_t words = count + (size + 3) // 4, place = self.written, room, last = self.ring_size - 1
         cdef uint32_t *grown
-        if place % RING + words > RING:
-            place += RING - place % RING  # nothing lies across the end
-        if place % RING + words > self.ring_words:
+        if (place & last) + words > self.ring_size:
+            place += self.ring_size - (place & last)  # nothing lies across the end
+        if (place & last) + words > self.ring_words:
             room = max(2 * self.ring_words, <uint64_t>FIRST_RING)
             grown = <uint32_t *>realloc(self.ring, room * sizeof(uint32_t))
             if not grown:
                 return 0
             self.ring = grown
             self.ring_words = room
-        memcpy(self.ring + place % RING, ids, count * sizeof(uint32_t))
-        memcpy(self.ring + place % RING + count, data, size)
+        memcpy(self.ring + (place & last), ids, count * sizeof(uint32_t))
+        memcpy(self.ring + (place & last) + count, data, size)
         self.written = place + words
         return place
 
@@ -196,9 +213,9 @@ cdef class Scratch:
         cdef uint64_t place
         cdef const uint32_t *ids
         memcpy(&place, entry, 8)
-        if self.written - place > RING:
+        if self.written - place > self.ring_size:
             return NULL
-        ids = self.ring + place % RING
+        ids = self.ring + (place & (self.ring_size - 1))
         if size > KEY_LONGEST and memcmp(ids + (entry[3] & ~IN_RING), data, size):
             return NULL
         return ids
@@ -241,7 +258,20 @@ cdef class Scratch:
 
 
 cdef class Encoder:
-    def __cinit__(self, splitter, Merger merger not None, *, bint ascii_only=False, str vectors=""):
+    def __cinit__(
+        self, splitter, Merger merger not None, *, bint ascii_only=False, Py_ssize_t cache_bytes=CACHE_BYTES,
+        str vectors=""
+    ):
+        # Two thirds for the lines, one for the ring behind them, in powers of two.
+        if cache_bytes and not FIRST_CACHE <= cache_bytes:
+            raise ValueError(f"cache_bytes must be 0 or at least {FIRST_CACHE}, got {cache_bytes}")
+        self.most_lines = FIRST_LINES
+        while 3 * 64 * self.most_lines <= cache_bytes and self.most_lines < MOST_LINES:
+            self.most_lines *= 2
+        self.ring_size = FIRST_RING
+        while 6 * 4 * <Py_ssize_t>self.ring_size <= cache_bytes and self.ring_size < MOST_WORDS:
+            self.ring_size *= 2
+        self.keeps = cache_bytes > 0
         self.ascii_only = ascii_only
         self.code = key_code(vectors.encode())
         if not self.code.hash:
@@ -272,7 +302,7 @@ cdef class Encoder:
     cdef void release(self, Scratch scratch):
         scratch.size = 0
         # Misses are left over by a call that failed: the table has entries that wait for them.
-        if len(self.idle) < IDLE and scratch.n_misses == 0:
+        if self.keeps and len(self.idle) < IDLE and scratch.n_misses == 0:
             self.idle.append(scratch)
 
     cdef int encode_piece(self, const uint8_t *data, Py_ssize_t size, Scratch scratch) except -1 nogil:
@@ -402,33 +432,229 @@ cdef class Encoder:
         return 0
 
     cdef bint encode_slice(
-        self, const uint8_t *data, Py_ssize_t size, bint final, Py_ssize_t readable, Scan *scan, Scratch scratch
+        self, const uint8_t *data, Py_ssize_t size, bint final, Py_ssize_t readable, Py_ssize_t stop, Scan *scan,
+        Scratch scratch
     ) except -1 nogil:
-        """Append the ids of the next pretokens that are decided, of about a megabyte; return whether there are more."""
+        """Append the ids of the next pretokens that are decided and end before `stop`, of about a megabyte.
+
+        Return whether there are more.
+        """
         cdef Found found
         cdef Py_ssize_t first = scan.position
         cdef bint more = True
         while more and scan.position - first < SLICE:
             more = self.native_splitter.fill(data, size, final, scan, &found)
+            if scan.given >= stop:
+                while found.count and found.base + <Py_ssize_t>(found.ends[found.count - 1] & ~DROPPED) > stop:
+                    found.count -= 1
+                more = False
             self.encode_found(data, &found, readable, scratch)
         return more
 
-    cdef int encode_whole(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1:
-        """Append the ids of one whole text."""
+    cdef int look_up_from_work(self, object check) except -1 nogil:
+        with gil:
+            PyErr_CheckSignals()
+            if check is not None:
+                check()
+        return 0
+
+    cdef int encode_whole(
+        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t stop, Scratch scratch, object check
+    ) except -1 nogil:
+        """Append the ids of a text up to `stop`: its end, or a place that cut() gave."""
         cdef Scan scan
         cdef bint more = size > 0
         scan_reset(&scan)
-        if size <= SMALL:
-            self.encode_slice(data, size, True, size, &scan, scratch)
-            return 0
         while more:
-            with nogil:
-                more = self.encode_slice(data, size, True, size, &scan, scratch)
+            more = self.encode_slice(data, size, True, size, stop, &scan, scratch)
             if more:
-                PyErr_CheckSignals()
-                if check is not None:
-                    check()
+                self.look_up_from_work(check)
         return 0
+
+    cdef int encode_between(self, const uint8_t *data, Py_ssize_t size, Scratch scratch, object check) except -1:
+        """Append the ids of one whole text; other threads wait for a short one only."""
+        if size <= SMALL:
+            return self.encode_whole(data, size, size, scratch, check)
+        with nogil:
+            return self.encode_whole(data, size, size, scratch, check)
+
+    cdef list take_list(self, Scratch scratch):
+        """Return the ids so far as a list, and start anew."""
+        ids = self._listed(scratch.out, scratch.size)
+        scratch.size = 0
+        scratch.shrink()
+        return ids
+
+    cdef list _listed(self, const uint32_t *out, Py_ssize_t size):
+        """Return ids as a list.  The int of each ordinary token is made once."""
+        cdef list ids = PyList_New(size)
+        cdef PyObject **ints = self.ints
+        cdef uint32_t number
+        cdef Py_ssize_t at
+        for at in range(size):
+            number = out[at]
+            if number >= self.n_ints or ints[number] == NULL:
+                made = <object>number
+                Py_INCREF(made)
+                if number >= self.n_ints:
+                    PyList_SET_ITEM(ids, at, made)
+                    continue
+                ints[number] = <PyObject *>made
+            Py_INCREF(<object>ints[number])
+            PyList_SET_ITEM(ids, at, <object>ints[number])
+        return ids
+
+    cdef bint encode_characters(
+        self, const Characters *text, Py_ssize_t begin, Py_ssize_t end, Scratch scratch, object check
+    ) except -1 nogil:
+        """Append the ids of a str from one place to another, its ends or what cut() gave; return 0 at a surrogate."""
+        if text.ascii:
+            self.encode_whole(text.data + begin, text.size - begin, end - begin, scratch, check)
+            return 1
+        try:
+            return self.encode_as_utf8(text, begin, end, scratch, check)
+        finally:
+            scratch.splits.clear()
+
+    cdef bint encode_as_utf8(
+        self, const Characters *text, Py_ssize_t begin, Py_ssize_t end, Scratch scratch, object check
+    ) except -1 nogil:
+        cdef Py_ssize_t at = begin, count, looked = begin, stop = PY_SSIZE_T_MAX
+        cdef int kind = text.kind, widest = kind + 1 if kind < 4 else 4
+        cdef size_t written
+        cdef bint more
+        while at < text.size and (at < end or scratch.splits.scan.given - scratch.splits.scan.origin < stop):
+            count = min((end if at < end else text.size) - at, <Py_ssize_t>TEXT)
+            scratch.splits.make_room(count * widest + UTF8_BEHIND)
+            written = self.write(text.data + at * kind, count, kind, scratch.splits.data + scratch.splits.size)
+            if written == NO_UTF8:
+                return 0
+            scratch.splits.size += written
+            at += count
+            if at == end:  # what comes behind is only looked at
+                stop = scratch.splits.size - scratch.splits.scan.origin
+            more = True
+            while more:
+                more = self.encode_slice(
+                    scratch.splits.data, scratch.splits.size, at == text.size, scratch.splits.size + 32,
+                    stop if stop == PY_SSIZE_T_MAX else stop + scratch.splits.scan.origin, &scratch.splits.scan, scratch
+                )
+            scratch.splits.compact()
+            if at - looked >= SLICE:
+                looked = at
+                self.look_up_from_work(check)
+        return 1
+
+    def encode_text(self, text, Matcher matcher=None, bint listed=False, check=None):
+        cdef Scratch scratch
+        cdef Characters characters
+        cdef bint done
+        if not self.takes(text, matcher):
+            return None
+        characters_of(text, &characters)
+        scratch = self.acquire()
+        try:
+            if characters.size * characters.kind <= SMALL:
+                done = self.encode_characters(&characters, 0, characters.size, scratch, check)
+            else:
+                with nogil:
+                    done = self.encode_characters(&characters, 0, characters.size, scratch, check)
+            if not done:
+                return None
+            return self.take_list(scratch) if listed else scratch.take()
+        finally:
+            self.release(scratch)
+
+    cdef bint takes(self, text, Matcher matcher) except -1:
+        """Return whether a text may be encoded as it is."""
+        if not isinstance(text, str) or self.native_splitter is None:
+            return 0
+        if self.ascii_only and not PyUnicode_IS_COMPACT_ASCII(text):
+            return 0
+        return matcher is None or not matcher.may_match(text)
+
+    def cut(self, str text not None, Py_ssize_t size, Matcher matcher=None):
+        cdef Characters characters
+        cdef Py_ssize_t place = size, found
+        cuts = []
+        if size < 1:
+            raise ValueError(f"size must be positive, got {size}")
+        if not self.takes(text, matcher):
+            return cuts
+        characters_of(text, &characters)
+        while place + size // 2 < characters.size:
+            found = self.cut_behind(&characters, place)
+            if found < 0:
+                break
+            cuts.append(found)
+            place = found + size
+        return cuts
+
+    cdef Py_ssize_t cut_behind(self, const Characters *text, Py_ssize_t place) except -2:
+        """Return the first place from `place` on, but not far from it, that is a boundary in every text; or -1."""
+        cdef uint8_t data[4 * (CUT_WINDOW + 3) + UTF8_BEHIND]
+        cdef Py_ssize_t first = max(place - 3, 0), count = min(text.size - first, <Py_ssize_t>(CUT_WINDOW + 3))
+        cdef Py_ssize_t at = 0, before = 0, boundary
+        cdef size_t written = self.write(text.data + first * text.kind, count, text.kind, data)
+        if written == NO_UTF8:
+            return -1
+        while before < place - first:
+            at += length_of(data[at])
+            before += 1
+        boundary = self.native_splitter.sure_boundary(data, written, at)
+        if boundary < 0:
+            return -1
+        while at < boundary:
+            at += length_of(data[at])
+            place += 1
+        return place
+
+    def encode_texts(self, list texts not None, spans not None, Matcher matcher=None, check=None):
+        cdef const int64_t[:, ::1] rows = spans
+        cdef Py_ssize_t n_spans = rows.shape[0], at, end, before
+        cdef Characters *characters = NULL
+        cdef int64_t[::1] view
+        cdef Scratch scratch = self.acquire()
+        counts = np.empty(n_spans, dtype=np.int64)
+        view = counts
+        try:
+            characters = <Characters *>resized(NULL, n_spans, sizeof(Characters))
+            for at in range(n_spans):
+                text = texts[rows[at, 0]]
+                characters[at].data = NULL
+                # A text that is cut has been looked through before.
+                if self.takes(text, matcher if rows[at, 1] == 0 and rows[at, 2] < 0 else None):
+                    characters_of(text, &characters[at])
+                    if not 0 <= rows[at, 1] <= characters[at].size or rows[at, 2] > characters[at].size:
+                        raise ValueError(f"spans must be inside their texts, got {rows[at, 1]}..{rows[at, 2]}")
+            with nogil:
+                for at in range(n_spans):
+                    before = scratch.size
+                    view[at] = -1
+                    if characters[at].data == NULL:
+                        continue
+                    end = rows[at, 2] if rows[at, 2] >= 0 else characters[at].size
+                    if self.encode_characters(&characters[at], rows[at, 1], end, scratch, check):
+                        view[at] = scratch.size - before
+                    else:
+                        scratch.size = before
+                    if at & 0xFFF == 0xFFF:
+                        self.look_up_from_work(check)
+            return scratch.take(), counts
+        finally:
+            free(characters)
+            self.release(scratch)
+
+    def lists(self, ids, offsets):
+        cdef const uint32_t[::1] numbers = ids
+        cdef const int64_t[::1] places = offsets
+        cdef Py_ssize_t at
+        result = []
+        for at in range(places.shape[0] - 1):
+            if not 0 <= places[at] <= places[at + 1] <= numbers.shape[0]:
+                raise ValueError(f"offsets must be in order and inside ids, got {places[at]}..{places[at + 1]}")
+            result.append(self._listed(&numbers[0] + places[at], places[at + 1] - places[at]))
+        return result
 
     cdef int encode_spans(self, bytes text, Scratch scratch, object check) except -1:
         """Append the ids of one whole text whose splitter is not native."""
@@ -457,79 +683,6 @@ cdef class Encoder:
                     check()
         return 0
 
-    cdef list take_list(self, Scratch scratch):
-        """Return the ids so far as a list, and start anew.  Each int is made once."""
-        cdef list ids = PyList_New(scratch.size)
-        cdef PyObject **ints = self.ints
-        cdef const uint32_t *out = scratch.out
-        cdef uint32_t number
-        cdef Py_ssize_t at
-        for at in range(scratch.size):
-            number = out[at]
-            if ints[number] == NULL:
-                made = <object>number
-                Py_INCREF(made)
-                ints[number] = <PyObject *>made
-            Py_INCREF(<object>ints[number])
-            PyList_SET_ITEM(ids, at, <object>ints[number])
-        scratch.size = 0
-        scratch.shrink()
-        return ids
-
-    cdef bint encode_characters(self, text, Scratch scratch, check) except -1:
-        """Append the ids of a str; return 0 if there is a surrogate."""
-        cdef const uint8_t *data = <const uint8_t *>PyUnicode_DATA(text)
-        cdef Py_ssize_t size = PyUnicode_GET_LENGTH(text), at = 0, count
-        cdef int kind = PyUnicode_KIND(text), widest = kind + 1 if kind < 4 else 4
-        cdef size_t written
-        cdef bint more
-        cdef SplitStream splits
-        if PyUnicode_IS_COMPACT_ASCII(text):
-            self.encode_whole(data, size, scratch, check)
-            return 1
-        splits = scratch.splits
-        if splits is None:
-            splits = scratch.splits = SplitStream(self.native_splitter)
-        try:
-            while at < size:
-                count = min(size - at, TEXT)
-                splits.make_room(count * widest + UTF8_BEHIND)
-                written = self.write(data + at * kind, count, kind, splits.data + splits.size)
-                if written == NO_UTF8:
-                    return 0
-                splits.size += written
-                at += count
-                more = True
-                while more:
-                    with nogil:
-                        more = self.encode_slice(
-                            splits.data, splits.size, at == size, splits.size + 32, &splits.scan, scratch
-                        )
-                    if more:
-                        PyErr_CheckSignals()
-                splits.compact()
-                if at < size:
-                    PyErr_CheckSignals()
-                    if check is not None:
-                        check()
-            return 1
-        finally:
-            splits.clear()
-
-    def encode_text(self, text, Matcher matcher=None, bint listed=False, check=None):
-        cdef Scratch scratch
-        if not isinstance(text, str) or self.native_splitter is None:
-            return None
-        if (self.ascii_only and not PyUnicode_IS_COMPACT_ASCII(text)) or (matcher is not None and matcher.may_match(text)):
-            return None
-        scratch = self.acquire()
-        try:
-            if not self.encode_characters(text, scratch, check):
-                return None
-            return self.take_list(scratch) if listed else scratch.take()
-        finally:
-            self.release(scratch)
-
     def encode(self, bytes data not None, cuts=None, check=None):
         cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(data)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data), position = 0, at, start, end, n_cuts = 0
@@ -549,7 +702,7 @@ cdef class Encoder:
                     if self.native_splitter is None:
                         self.encode_spans(data[position:start], scratch, check)
                     else:
-                        self.encode_whole(text + position, start - position, scratch, check)
+                        self.encode_between(text + position, start - position, scratch, check)
                 if at < n_cuts and rows[at, 2] >= 0:
                     scratch.reserve(1)
                     scratch.out[scratch.size] = <uint32_t>rows[at, 2]
@@ -592,7 +745,7 @@ cdef class EncodeStream:
             with nogil:
                 # The buffer has room behind the text.
                 more = self.encoder.encode_slice(
-                    splits.data, splits.size, final, splits.size + 32, &splits.scan, self.scratch
+                    splits.data, splits.size, final, splits.size + 32, PY_SSIZE_T_MAX, &splits.scan, self.scratch
                 )
             PyErr_CheckSignals()
         if final:

@@ -21,10 +21,15 @@ RAW = -1  # a cut with this number is a raw piece
 class Encoder:
     """Encodes whole texts and opens streams.  Safe in threads.
 
-    `ascii_only`: what is not ASCII has to be normalized first.
+    `ascii_only`: what is not ASCII has to be normalized first.  `cache_bytes`: what native code may use, for each
+    thread at work, to remember pretokens; nothing is remembered here.
     """
 
-    def __init__(self, splitter: Any, merger: Merger, *, ascii_only: bool = False) -> None:
+    def __init__(
+        self, splitter: Any, merger: Merger, *, ascii_only: bool = False, cache_bytes: int = 48 << 20
+    ) -> None:
+        if 0 != cache_bytes < 1 << 19:
+            raise ValueError(f"cache_bytes must be 0 or at least {1 << 19}, got {cache_bytes}")
         self._ascii_only = ascii_only
         self.splitter = splitter
         self.merger = merger
@@ -51,6 +56,43 @@ class Encoder:
             return None
         ids = self.encode(data, None, check)
         return ids.tolist() if listed else ids
+
+    def cut(self, text: str, size: int, matcher: Matcher | None = None) -> list[int]:
+        """Return places about `size` characters apart at which encoding may begin afresh, inside a text: none here.
+
+        What is on both sides of such a place is encoded on two threads, which helps native code alone.
+        """
+        return []
+
+    def encode_texts(
+        self,
+        texts: list[str],
+        spans: NDArray[np.int64],
+        matcher: Matcher | None = None,
+        check: Callable[[], object] | None = None,
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Return the ids of parts of texts, one behind the other, uint32 [n], and how many each has, int64 [m].
+
+        Args:
+            texts: the texts.
+            spans: int64 [m, 3] rows of (index of the text, begin, end): places that cut() gave, 0, or -1 for the end.
+            matcher: as in encode_text(); where that returns None, the number is -1.
+            check: called now and then in a long call; what it raises ends the call.
+        """
+        ids: list[int] = []
+        counts = []
+        for index, begin, end in spans.tolist():
+            if check is not None:
+                check()
+            text = texts[index]
+            found = self.encode_text(text[begin : len(text) if end < 0 else end], matcher, True, check)
+            ids += [] if found is None else list(found)
+            counts.append(-1 if found is None else len(found))
+        return np.array(ids, dtype=np.uint32), np.array(counts, dtype=np.int64)
+
+    def lists(self, ids: NDArray[np.uint32], offsets: NDArray[np.int64]) -> list[list[int]]:
+        """Return ids in lists, the i-th from `offsets[i]` to `offsets[i + 1]`."""
+        return [ids[begin:end].tolist() for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist())]
 
     def encode(
         self, data: bytes, cuts: NDArray[np.int64] | None = None, check: Callable[[], object] | None = None

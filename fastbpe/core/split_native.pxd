@@ -85,6 +85,7 @@ cdef class Splitter:
     cdef bint _fill_by_boxes(
         self, const uint8_t *data, Py_ssize_t size, bint final, Scan *scan, Found *found
     ) noexcept nogil
+    cdef Py_ssize_t sure_boundary(self, const uint8_t *data, Py_ssize_t size, Py_ssize_t begin) noexcept nogil
     cdef bint _run_on(self, const uint8_t *data, Py_ssize_t size, bint final, Scan *scan) noexcept nogil
     cdef bint _run(self, const uint8_t *data, Py_ssize_t size, Scan *scan) noexcept nogil
     cdef void _context(self, const uint8_t *data, Scan *scan, uint8_t *before) noexcept nogil
@@ -98,7 +99,7 @@ cdef class SplitStream:
     cdef Py_ssize_t capacity
     cdef Scan scan
 
-    cdef int make_room(self, Py_ssize_t size) except -1
+    cdef int make_room(self, Py_ssize_t size) except -1 nogil
     cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1
     cdef void compact(self) noexcept nogil
     cdef void clear(self) noexcept nogil

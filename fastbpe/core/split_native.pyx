@@ -11,6 +11,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
+from fastbpe.core.memory cimport resized
+
 import numpy as np
 
 cdef enum:
@@ -359,6 +361,36 @@ cdef class Splitter:
         scan.position = base + last
         return length < rest
 
+    cdef Py_ssize_t sure_boundary(self, const uint8_t *data, Py_ssize_t size, Py_ssize_t begin) noexcept nogil:
+        """Return the first boundary from `begin` on that every text with these characters around it has, or -1.
+
+        `begin` is that of a character.  Encoding may begin afresh there: what a window tells, it tells of all texts.
+        """
+        cdef Decided decided
+        cdef Scan scan
+        cdef uint8_t before[3]
+        cdef Py_ssize_t length = min(size - begin, <Py_ssize_t>BOXES_CHUNK), last
+        cdef int block
+        cdef uint64_t sure
+        while begin + length < size and data[begin + length] & 0xC0 == 0x80:
+            length -= 1
+        if not self.code.decide or length <= 0:
+            return -1
+        last = length - 1  # that character waits for the one behind it
+        while last > 0 and data[begin + last] & 0xC0 == 0x80:
+            last -= 1
+        scan_reset(&scan)
+        scan.position = begin
+        self._context(data, &scan, before)
+        self.code.decide(&self.boxes, data + begin, <int>length, before, False, &decided)
+        for block in range(<int>((last + 63) // 64)):
+            sure = decided.on[block] & ~decided.unsure[block]
+            if sure and 64 * block + boxes_lowest(sure) < last:
+                return begin + 64 * block + boxes_lowest(sure)
+            if sure:
+                return -1
+        return -1
+
     def split(self, bytes data not None):
         cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(data)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data), begin, end, at, count = 0, capacity = 0, looked = 0
@@ -421,16 +453,12 @@ cdef class SplitStream:
         self.size += size
         return 0
 
-    cdef int make_room(self, Py_ssize_t size) except -1:
+    cdef int make_room(self, Py_ssize_t size) except -1 nogil:
         """Make room for more text, and what may be read behind it."""
         cdef Py_ssize_t capacity
-        cdef uint8_t *grown
         if self.size + size + ROOM > self.capacity:
             capacity = max(self.size + size + ROOM, self.capacity + self.capacity // 2)
-            grown = <uint8_t *>realloc(self.data, capacity)
-            if not grown:
-                raise MemoryError
-            self.data = grown
+            self.data = <uint8_t *>resized(self.data, capacity, 1)
             self.capacity = capacity
         return 0
 
