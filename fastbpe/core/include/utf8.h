@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define UTF8_BEHIND 32 /* bytes that may be written behind the last one */
+#define UTF8_BEHIND 64 /* bytes that may be written behind the last one */
 
 /* Write the UTF-8 of `count` characters of `kind` bytes; return its length, or SIZE_MAX if there is a surrogate. */
 typedef size_t Utf8Write(const void *from, size_t count, int kind, uint8_t *to);
@@ -157,11 +157,100 @@ UTF8_AVX2 static size_t utf8_write_avx2(const void *from, size_t count, int kind
     return rest == SIZE_MAX ? rest : (size_t)(to - start) + rest;
 }
 
+#define UTF8_AVX512 __attribute__((target("avx512bw,avx512vl,avx512vbmi2,bmi,bmi2,popcnt")))
+
+/* 32 characters of at most two bytes: put together in lanes of two, and the bytes in use pushed together at once. */
+UTF8_AVX512 static inline uint8_t *utf8_pairs(__m512i codes, uint8_t *to)
+{
+    __mmask32 over1 = _mm512_cmpgt_epu16_mask(codes, _mm512_set1_epi16(0x7F));
+    __m512i two = _mm512_or_si512(
+        _mm512_or_si512(_mm512_srli_epi16(codes, 6), _mm512_set1_epi16((short)0x80C0)),
+        _mm512_slli_epi16(_mm512_and_si512(codes, _mm512_set1_epi16(63)), 8));
+    uint64_t used = 0x5555555555555555u | _pdep_u64(over1, 0xAAAAAAAAAAAAAAAAu);
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi8(used, _mm512_mask_mov_epi16(codes, over1, two)));
+    return to + _mm_popcnt_u64(used);
+}
+
+/* Sixteen characters in lanes of four; NULL at a surrogate. */
+UTF8_AVX512 static inline uint8_t *utf8_quads(__m512i codes, uint8_t *to)
+{
+    const __m512i six = _mm512_set1_epi32(63), tail = _mm512_set1_epi32(0x80);
+    __m512i first = _mm512_or_si512(_mm512_and_si512(codes, six), tail);
+    __m512i second = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi32(codes, 6), six), tail);
+    __m512i third = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi32(codes, 12), six), tail);
+    __mmask16 over1 = _mm512_cmpgt_epu32_mask(codes, _mm512_set1_epi32(0x7F));
+    __mmask16 over2 = _mm512_cmpgt_epu32_mask(codes, _mm512_set1_epi32(0x7FF));
+    __mmask16 over3 = _mm512_cmpgt_epu32_mask(codes, _mm512_set1_epi32(0xFFFF));
+    __m512i two = _mm512_or_si512(
+        _mm512_or_si512(_mm512_srli_epi32(codes, 6), _mm512_set1_epi32(0xC0)), _mm512_slli_epi32(first, 8));
+    __m512i three = _mm512_or_si512(
+        _mm512_or_si512(_mm512_srli_epi32(codes, 12), _mm512_set1_epi32(0xE0)),
+        _mm512_or_si512(_mm512_slli_epi32(second, 8), _mm512_slli_epi32(first, 16)));
+    __m512i four = _mm512_or_si512(
+        _mm512_or_si512(_mm512_or_si512(_mm512_srli_epi32(codes, 18), _mm512_set1_epi32(0xF0)), _mm512_slli_epi32(third, 8)),
+        _mm512_or_si512(_mm512_slli_epi32(second, 16), _mm512_slli_epi32(first, 24)));
+    uint64_t used = 0x1111111111111111u | _pdep_u64(over1, 0x2222222222222222u);
+    used |= _pdep_u64(over2, 0x4444444444444444u) | _pdep_u64(over3, 0x8888888888888888u);
+    if (_mm512_cmpeq_epi32_mask(_mm512_srli_epi32(codes, 11), _mm512_set1_epi32(27))) /* D800 to DFFF */
+        return NULL;
+    codes = _mm512_mask_mov_epi32(codes, over1, two);
+    codes = _mm512_mask_mov_epi32(codes, over2, three);
+    codes = _mm512_mask_mov_epi32(codes, over3, four);
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi8(used, codes));
+    return to + _mm_popcnt_u64(used);
+}
+
+UTF8_AVX512 static size_t utf8_write_avx512(const void *from, size_t count, int kind, uint8_t *to)
+{
+    const uint8_t *start = to, *place = (const uint8_t *)from;
+    size_t rest;
+    for (; count >= 32; count -= 32, place += 32 * kind) {
+        int half;
+        if (kind == 1) {
+            __m256i bytes = _mm256_loadu_si256((const __m256i *)place);
+            if (!_mm256_movemask_epi8(bytes)) {
+                _mm256_storeu_si256((__m256i *)to, bytes);
+                to += 32;
+            } else {
+                to = utf8_pairs(_mm512_cvtepu8_epi16(bytes), to);
+            }
+            continue;
+        }
+        if (kind == 2) {
+            __m512i words = _mm512_loadu_si512(place);
+            if (!_mm512_test_epi16_mask(words, _mm512_set1_epi16((short)0xFF80))) {
+                _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi16_epi8(words));
+                to += 32;
+                continue;
+            }
+            if (!_mm512_test_epi16_mask(words, _mm512_set1_epi16((short)0xF800))) {
+                to = utf8_pairs(words, to);
+                continue;
+            }
+        }
+        for (half = 0; half < 2; half++) {
+            const uint8_t *sixteen = place + half * 16 * kind;
+            __m512i codes = kind == 2 ? _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)sixteen))
+                                      : _mm512_loadu_si512(sixteen);
+            to = utf8_quads(codes, to);
+            if (!to)
+                return SIZE_MAX;
+        }
+    }
+    rest = utf8_write_plain(place, count, kind, to);
+    return rest == SIZE_MAX ? rest : (size_t)(to - start) + rest;
+}
+
+/* The way to write of a kind, or the best for an empty one. */
 static inline Utf8Write *utf8_choose(const char *kind)
 {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && strcmp(kind, "plain") ? utf8_write_avx2
-                                                                                                    : utf8_write_plain;
+    if (!strcmp(kind, "plain"))
+        return utf8_write_plain;
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("bmi2") && !*kind)
+        return utf8_write_avx512;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") ? utf8_write_avx2 : utf8_write_plain;
 }
 #else
 static inline Utf8Write *utf8_choose(const char *kind)
