@@ -825,7 +825,7 @@ cdef class Merger:
         cdef Py_ssize_t count, at
         if self._is_short(data, size):
             return self._ids_of(data, size, out)
-        count = self._merge_runs(data, size, out)
+        count = 0 if data[size >> 1] >= 0x80 else self._merge_runs(data, size, out)  # no character repeats a byte
         if count == 0:
             count = self._backtrack(data, size, out, memo)
         for at in range(count):
