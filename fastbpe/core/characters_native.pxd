@@ -1,14 +1,28 @@
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from *:
     """
+    #define FASTBPE_HARD ((uint32_t)0xFFFFFFFF)
     #define FASTBPE_SOLVE ((uint32_t)0xFFFFFFFE)
+    #define FASTBPE_TWO ((uint32_t)0xFFFFFFFD)
     """
-    const uint32_t SOLVE "FASTBPE_SOLVE"  # instead of ids: the bytes have to be merged
+    # Instead of the one id of two characters:
+    const uint32_t HARD "FASTBPE_HARD"    # no token crosses
+    const uint32_t SOLVE "FASTBPE_SOLVE"  # the bytes have to be merged
+    const uint32_t TWO "FASTBPE_TWO"      # what each of the two has alone
 
 cdef enum:
     CODES = 65536
+    WINDOW = 48
+
+
+cdef struct Window:
+    # Characters that are looked at together.
+    uint32_t count
+    uint32_t codes[WINDOW]
+    uint32_t crossing[WINDOW]  # what a character becomes with the next one; HARD behind the last
+    uint16_t ends[WINDOW]      # where each ends, in bytes
 
 
 cdef struct Entries:
@@ -36,13 +50,9 @@ cdef class Characters:
     cdef Py_ssize_t next_met(self, Py_ssize_t at, uint8_t *data, Py_ssize_t *cut) noexcept
     cdef void set_met(self, Py_ssize_t at, uint32_t value) noexcept
     cdef void set_met_two(self, Py_ssize_t at) noexcept
-    cdef uint32_t _boundary(
-        self, const uint8_t *data, Py_ssize_t before, uint32_t left, Py_ssize_t after, uint32_t right
-    ) noexcept nogil
-    cdef Py_ssize_t _emit(self, uint32_t code, uint32_t *out) noexcept nogil
-    cdef Py_ssize_t take(
-        self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Py_ssize_t *used, Py_ssize_t *rest
-    ) noexcept nogil
+    cdef uint32_t _boundary(self, const uint8_t *data, Py_ssize_t before, Py_ssize_t after, uint64_t key) noexcept nogil
+    cdef Py_ssize_t alone(self, uint32_t code, uint32_t *out) noexcept nogil
+    cdef Py_ssize_t read(self, const uint8_t *data, Py_ssize_t size, Window *window) noexcept nogil
 
 
 cdef Py_ssize_t put_character(uint32_t code, uint8_t *data) noexcept nogil

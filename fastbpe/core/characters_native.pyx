@@ -9,7 +9,7 @@ it begins or ends inside a character: the bytes it has on both sides are in `tou
 characters below WIDE, and those next to a character of four bytes, count as crossed without a look.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
@@ -20,13 +20,13 @@ cdef enum:
 
 cdef extern from *:
     """
-    #define FASTBPE_HARD ((uint32_t)0xFFFFFFFF)
-    #define FASTBPE_TWO ((uint32_t)0xFFFFFFFD)
     #define FASTBPE_SEVERAL ((uint32_t)1 << 31)
     """
-    const uint32_t HARD "FASTBPE_HARD"        # no token crosses
-    const uint32_t TWO "FASTBPE_TWO"          # what each of the two has alone
     const uint32_t SEVERAL "FASTBPE_SEVERAL"
+
+
+cdef extern from "key.h" nogil:
+    void key_prefetch(const void *address)
 
 
 cdef inline uint64_t spread(uint64_t key) noexcept nogil:
@@ -170,15 +170,10 @@ cdef class Characters:
 
     # ------------------------------------------------------------ use
 
-    cdef uint32_t _boundary(
-        self, const uint8_t *data, Py_ssize_t before, uint32_t left, Py_ssize_t after, uint32_t right
-    ) noexcept nogil:
-        """Return HARD, or what the two characters become if they are a segment.  `data` points at the second one."""
-        cdef uint64_t key = <uint64_t>left << 16 | right, place
+    cdef uint32_t _boundary(self, const uint8_t *data, Py_ssize_t before, Py_ssize_t after, uint64_t key) noexcept nogil:
+        """Return HARD, or what the two characters of a key become if they are a segment.  `data` is the second one."""
+        cdef uint64_t place = spread(key) & self.met.mask
         cdef Py_ssize_t i, j
-        if left >= CODES or right >= CODES or (left < WIDE and right < WIDE):
-            return SOLVE
-        place = spread(key) & self.met.mask
         while self.met.slots[place]:
             if self.met.slots[place] >> 32 == key:
                 return <uint32_t>self.met.slots[place]
@@ -196,7 +191,8 @@ cdef class Characters:
                         place = (place + 1) & self.touching.mask
         return HARD
 
-    cdef inline Py_ssize_t _emit(self, uint32_t code, uint32_t *out) noexcept nogil:
+    cdef Py_ssize_t alone(self, uint32_t code, uint32_t *out) noexcept nogil:
+        """Write the ids of one character up to U+FFFF; return how many."""
         cdef uint32_t value = self.table[code].alone
         cdef const uint32_t *row
         if not value & SEVERAL:
@@ -206,59 +202,45 @@ cdef class Characters:
         memcpy(out, row + 1, row[0] * sizeof(uint32_t))
         return row[0]
 
-    cdef Py_ssize_t take(
-        self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Py_ssize_t *used, Py_ssize_t *rest
-    ) noexcept nogil:
-        """Write the ids of a pretoken up to the first segment that has to be merged; return how many.
+    cdef Py_ssize_t read(self, const uint8_t *data, Py_ssize_t size, Window *window) noexcept nogil:
+        """Read some characters, up to a boundary that no token crosses; return the bytes they have.
 
-        `used` is the bytes they stand for, `rest` the length of that segment, 0 at the end.  What is not UTF-8 gives -1.
+        0: there is no such boundary near.  -1: what comes is not UTF-8.
         """
-        cdef Py_ssize_t start = 0, end, count = 0, length, behind = 0
-        cdef uint32_t first, last, coming = 0, value, crossing
-        cdef int characters
-        used[0] = rest[0] = 0
-        length = get_character(data, size, &first)
-        if length == 0:
-            return -1
-        while True:
-            last = first
-            end = start + length
-            characters = 1
-            value = SOLVE if first >= CODES else HARD
-            while end < size:
-                behind = get_character(data + end, size - end, &coming)
-                if behind == 0:
-                    return -1
+        cdef Py_ssize_t end = 0, length
+        cdef uint32_t code = 0, last = CODES
+        cdef uint32_t doubtful[WINDOW]
+        cdef uint64_t keys[WINDOW]
+        cdef uint32_t n_doubtful = 0, at, count = 0
+        while end < size and count < WINDOW:
+            length = get_character(data + end, size - end, &code)
+            if length == 0:
+                return -1
+            if count:
                 # Most boundaries are crossed by no token, and most of these are told from two bits.
-                if (
-                    last < CODES and coming < CODES and (last >= WIDE or coming >= WIDE)
-                    and not self.table[last].meets & meeting_bit(coming)
-                    and not self.near[data[end]] >> (data[end - 1] & 63) & 1
+                window.crossing[count - 1] = HARD
+                if code >= CODES or last >= CODES or (last < WIDE and code < WIDE):
+                    window.crossing[count - 1] = SOLVE
+                elif (
+                    self.table[last].meets & meeting_bit(code)
+                    or self.near[data[end]] >> (data[end - 1] & 63) & 1
                 ):
-                    break
-                crossing = self._boundary(data + end, length, last, behind, coming)
-                if crossing == HARD:
-                    break
-                characters += 1
-                value = crossing if characters == 2 else SOLVE
-                last = coming
-                length = behind
-                end += length
-            if value == SOLVE:
-                used[0] = start
-                rest[0] = end - start
-                return count
-            if value == HARD:
-                count += self._emit(first, out + count)
-            elif value == TWO:
-                count += self._emit(first, out + count)
-                count += self._emit(last, out + count)
-            else:
-                out[count] = value
-                count += 1
-            if end == size:
-                used[0] = size
-                return count
-            start = end
-            first = coming
-            length = behind
+                    keys[n_doubtful] = <uint64_t>last << 16 | code
+                    key_prefetch(self.met.slots + (spread(keys[n_doubtful]) & self.met.mask))
+                    doubtful[n_doubtful] = count - 1
+                    n_doubtful += 1
+            window.codes[count] = last = code
+            end += length
+            window.ends[count] = <uint16_t>end
+            count += 1
+        for at in range(n_doubtful):
+            last = doubtful[at]
+            end = window.ends[last]
+            window.crossing[last] = self._boundary(
+                data + end, end - (window.ends[last - 1] if last else 0), window.ends[last + 1] - end, keys[at]
+            )
+        window.crossing[count - 1] = HARD if window.ends[count - 1] == size else SOLVE
+        while count and window.crossing[count - 1] != HARD:
+            count -= 1
+        window.count = count
+        return window.ends[count - 1] if count else 0

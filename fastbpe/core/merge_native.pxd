@@ -2,7 +2,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastbpe.core.atoms_native cimport Atoms, LockstepAtom
-from fastbpe.core.characters_native cimport Characters
+from fastbpe.core.characters_native cimport Characters, Window
 from fastbpe.core.heap cimport Heap
 from fastbpe.core.trie_native cimport Trie
 
@@ -100,6 +100,9 @@ cdef class Merger:
     cdef int _flag(self) except -1
     cdef int _index_characters(self) except -1
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
+    cdef Py_ssize_t _take_segments(
+        self, const uint8_t *data, const Window *window, uint32_t *out, Memo *memo
+    ) except -1 nogil
     cdef Py_ssize_t _segment(
         self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
     ) except -1 nogil

@@ -18,7 +18,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from fastbpe.core.atoms_native cimport Atoms
-from fastbpe.core.characters_native cimport Characters, length_of, put_character
+from fastbpe.core.characters_native cimport CODES, HARD, SOLVE, TWO, Characters, Window, length_of, put_character
 from fastbpe.core.heap cimport Heap, heap_build, heap_pop, heap_push
 from fastbpe.core.memory cimport resized, zeroed
 from fastbpe.core.trie_native cimport Trie
@@ -780,21 +780,44 @@ cdef class Merger:
 
         The whole pretoken is not looked up here.  May be called with or without the GIL.
         """
-        cdef Py_ssize_t count = 0, found, used, rest, position = 0
+        cdef Py_ssize_t count = 0, used, position = 0
+        cdef Window window
         if self._is_wide(data, size):
-            while True:
-                found = self.characters.take(data + position, size - position, out + count, &used, &rest)
-                if found < 0:
-                    break
-                count += found
+            while position < size:
+                used = self.characters.read(data + position, size - position, &window)
+                if used < 0:
+                    return self._solve(data, size, out, memo)
+                if used == 0:
+                    return count + self._solve(data + position, size - position, out + count, memo)
+                count += self._take_segments(data + position, &window, out + count, memo)
                 position += used
-                if rest == 0:
-                    return count
-                count += self._segment(data + position, rest, out + count, memo)
-                position += rest
-                if position == size:
-                    return count
+            return count
         return self._solve(data, size, out, memo)
+
+    cdef Py_ssize_t _take_segments(
+        self, const uint8_t *data, const Window *window, uint32_t *out, Memo *memo
+    ) except -1 nogil:
+        """Write the ids of the segments of some characters; return how many."""
+        cdef uint32_t first = 0, last, value
+        cdef Py_ssize_t count = 0, start = 0
+        while first < window.count:
+            last = first
+            while window.crossing[last] != HARD:
+                last += 1
+            value = window.crossing[first]
+            if first == last and window.codes[first] < CODES:
+                count += self.characters.alone(window.codes[first], out + count)
+            elif first + 1 == last and value == TWO:
+                count += self.characters.alone(window.codes[first], out + count)
+                count += self.characters.alone(window.codes[last], out + count)
+            elif first + 1 == last and value != SOLVE:
+                out[count] = value
+                count += 1
+            else:
+                count += self._segment(data + start, window.ends[last] - start, out + count, memo)
+            start = window.ends[last]
+            first = last + 1
+        return count
 
     cdef Py_ssize_t _segment(
         self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
