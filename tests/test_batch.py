@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import gc
+import os
 import pickle
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import fastbpe
-from fastbpe import arrow, batch
+from fastbpe import batch
 from tests.corpora import shape_text
 from tests.hard_text import hard_strings
 from tests.hostile import SHAPES
@@ -98,7 +100,10 @@ def test_cuts_are_where_texts_part(name):
     assert found > 30
 
 
+@pytest.mark.native_only
 def test_a_batch_goes_to_arrow_without_a_copy():
+    if fastbpe.backend() != "native":
+        pytest.skip("native code alone makes Arrow's structs")
     nanoarrow = pytest.importorskip("nanoarrow")
     tok = fastbpe.get_encoding("gpt2")
     for dtype in [np.uint16, np.uint32]:
@@ -112,10 +117,96 @@ def test_a_batch_goes_to_arrow_without_a_copy():
         assert nanoarrow.Array(tok.encode_batch_to_numpy([], dtype=dtype)).to_pylist() == []
         kept = nanoarrow.Array(tok.encode_batch_to_numpy(["hello world"], dtype=dtype))  # the arrays live in it alone
         assert kept.to_pylist() == [[31373, 995]]
-    schema, untaken = batch.__arrow_c_array__()
-    del schema, untaken, array, kept
-    gc.collect()
-    assert not arrow._alive and not arrow._structs
+
+
+@pytest.mark.native_only
+def test_capsules_give_the_arrays_back():
+    if fastbpe.backend() != "native":
+        pytest.skip("native code alone makes Arrow's structs")
+    batch = fastbpe.get_encoding("gpt2").encode_batch_to_numpy(["hello world"])
+    before = [sys.getrefcount(array) for array in batch]
+    for _ in range(5):
+        schema, array = batch.__arrow_c_array__()
+        assert [sys.getrefcount(each) for each in batch] == [count + 1 for count in before]
+        del schema, array
+        with pytest.raises(ZeroDivisionError):  # they die while the exception is on its way
+            print(batch.__arrow_c_array__(), 1 / 0)
+    assert [sys.getrefcount(array) for array in batch] == before
+
+
+@pytest.mark.native_only
+def test_capsules_outlive_the_interpreter():
+    if fastbpe.backend() != "native":
+        pytest.skip("native code alone makes Arrow's structs")
+    code = """
+import sys, fastbpe
+sys.kept = fastbpe.get_encoding("gpt2").encode_batch_to_numpy(["hello world"]).__arrow_c_array__()
+class Cycle: pass
+cycle = Cycle()
+cycle.me, cycle.kept = cycle, sys.kept
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_batch_put_together_wrongly():
+    ids, offsets = np.zeros(3, np.uint32), np.array([0, 3], np.int64)
+    wrong = [
+        (ids.astype(np.int64), offsets),
+        (ids.astype(">u4"), offsets),
+        (ids.astype(np.float32), offsets),
+        (ids.reshape(1, 3), offsets),
+        ([1, 2, 3], offsets),
+        (ids, offsets.astype(np.int32)),
+        (ids, offsets[:0]),
+        (ids, np.array([0, 4])),
+        (ids, np.array([2, 1, 3])),
+        (ids, np.array([-1, 3])),
+    ]
+    for parts in wrong:
+        with pytest.raises(ValueError, match="TokenBatch: (ids|offsets) must"):
+            fastbpe.TokenBatch(*parts).__arrow_c_array__()
+
+
+def test_a_batch_while_the_interpreter_ends():
+    code = """
+import atexit, fastbpe
+tok = fastbpe.get_encoding("gpt2")
+text = "the quick brown fox " * 20_000
+expected = tok.encode(text)
+atexit.register(lambda: print(tok.encode_batch([text] * 4, threads=2) == [expected] * 4))
+"""
+    if fastbpe.backend() == "python":
+        code = code.replace("20_000", "20")
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork_during_the_first_batch():
+    code = """
+import os, sys, threading, time, warnings, fastbpe
+warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, of fork in a process with threads
+tok = fastbpe.get_encoding("gpt2")
+texts = ["The quick brown fox " * 9000] * 4 if fastbpe.backend() == "native" else ["The quick brown fox"] * 4
+threading.Thread(target=lambda: tok.encode_batch(texts, threads=2)).start()
+time.sleep(float(sys.argv[1]))
+child = os.fork()
+if child == 0:
+    os._exit(0 if tok.encode_batch(texts, threads=2) == [tok.encode(texts[0])] * 4 else 1)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+    for wait in range(8):
+        subprocess.run([sys.executable, "-c", code, str(wait / 1000)], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["cl100k_base"])
+def test_the_error_of_the_first_text_is_raised(small_jobs, name):
+    tok = fastbpe.get_encoding(name)
+    texts = ["word " * 900, "words <|endoftext|>", *["word " * 900] * 10, "<|endoftext|>"]
+    for _ in range(20):
+        with pytest.raises(fastbpe.SpecialTokenError) as error:
+            tok.encode_batch(texts, threads=3)
+        assert error.value.position == 6
 
 
 def test_ids_of_two_bytes():

@@ -19,6 +19,7 @@ _ROOMS = {
     "match": ("Matcher",),
     "count": ("Counter",),
     "train": ("train_merges",),
+    "arrow": ("schema_capsule", "array_capsule"),
 }
 
 
@@ -61,3 +62,5 @@ Decoder = _chosen.Decoder
 Matcher = _chosen.Matcher
 Counter = _chosen.Counter
 train_merges = _chosen.train_merges
+schema_capsule = _chosen.schema_capsule
+array_capsule = _chosen.array_capsule
