@@ -49,7 +49,7 @@ def _id_fault(ids: Sequence[Any], function: str) -> Exception:
 def show(value: object) -> str:
     """Return a value for a message: its type, and its repr cut to 80 characters."""
     try:
-        text = repr(value[:80] if isinstance(value, (str, bytes)) else value)
+        text = repr(value[:80] if isinstance(value, (str, bytes, list, tuple)) else value)
     except Exception:  # a repr of the caller's, an integer of thousands of digits, a list in a list in a list
         text = "that cannot be shown"
     return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
+from operator import index
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -261,12 +262,16 @@ class Tokenizer:
             disallowed_special: as in encode().
 
         Raises:
-            ValueError: the buffer is of another kind, or has no room for all ids; then nothing is written.
+            TypeError: the buffer is no array.
+            ValueError: it is of another kind, or has no room for all ids; then nothing is written.
         """
-        if not isinstance(buffer, np.ndarray) or buffer.ndim != 1 or not buffer.flags.writeable:
-            raise ValueError(f"encode_into(): buffer must be a writable array of one dimension, got {show(buffer)}")
+        if not isinstance(buffer, np.ndarray):
+            raise TypeError(f"encode_into(): buffer must be a numpy array, got {show(buffer)}")
+        if buffer.ndim != 1 or not buffer.flags.writeable:
+            got = f"{buffer.ndim}" + ("" if buffer.flags.writeable else ", read-only")
+            raise ValueError(f"encode_into(): buffer must be a writable array of 1 dimension, got one of {got}")
         self._dtype(buffer.dtype, "encode_into()")
-        if type(position) is not int or not 0 <= position <= len(buffer):
+        if not hasattr(position, "__index__") or not 0 <= (position := index(position)) <= len(buffer):
             raise ValueError(f"encode_into(): position must be 0 to {len(buffer)}, got {show(position)}")
         ids = self._encode(text, allowed_special, disallowed_special, "encode_into()")
         end = position + len(ids)
@@ -276,22 +281,29 @@ class Tokenizer:
         return end
 
     def _dtype(self, dtype: DTypeLike, function: str) -> np.dtype[Any]:
-        wanted = np.dtype(dtype)
+        try:
+            wanted = np.dtype(dtype)
+        except TypeError:
+            raise TypeError(f"{function}: dtype must be uint32 or uint16, got {show(dtype)}") from None
         if wanted == np.uint16 and self.n_vocab > 1 << 16:
             raise ValueError(f"{function}: {self.n_vocab} ids do not fit into uint16")
         if wanted not in (np.uint16, np.uint32):
             raise ValueError(f"{function}: dtype must be uint32 or uint16, got {wanted}")
         return wanted
 
-    def encode_bytes(self, data: bytes) -> list[int]:
-        """Return the ids of any bytes.
+    def encode_bytes(self, data: bytes | bytearray | memoryview) -> list[int]:
+        """Return the ids of any bytes: bytes, or what has a buffer of them (bytearray, mmap, an array of uint8).
 
         Valid UTF-8 stretches are text, in which special tokens are ordinary text.  Each maximal run of invalid bytes is
         one pretoken; it ends the text before it, and the text after it begins afresh.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"encode_bytes(): data must be bytes, got {show(data)}")
-        data = bytes(data)
+        try:
+            view = memoryview(data)
+        except TypeError:
+            raise TypeError(f"encode_bytes(): data must be bytes, got {show(data)}") from None
+        if view.itemsize != 1:
+            raise TypeError(f"encode_bytes(): data must have items of one byte, got {view.itemsize}")
+        data = bytes(view)
         try:
             return self.encode_ordinary(data.decode())
         except UnicodeDecodeError:
@@ -451,7 +463,7 @@ class Tokenizer:
     def _make_policy_uncached(self, allowed: frozenset[str], disallowed: frozenset[str]) -> _Policy:
         forbidden = tuple(sorted(disallowed))
         tokens = {text: self._special[text] for text in allowed} | self._added
-        tokens |= {text: _FORBIDDEN + index for index, text in enumerate(forbidden)}
+        tokens |= {text: _FORBIDDEN + at for at, text in enumerate(forbidden)}
         matcher = core.Matcher([(to_utf8(text), number) for text, number in tokens.items()]) if tokens else None
         return _Policy(matcher, forbidden)
 
@@ -537,9 +549,9 @@ class Tokenizer:
         if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
             raise TypeError(f"{function}: texts must be an iterable of str, got {show(texts)}")
         texts = list(texts)
-        for index, text in enumerate(texts):
+        for at, text in enumerate(texts):
             if not isinstance(text, str):
-                raise TypeError(f"{function}: texts must hold str, got {show(text)} at index {index}")
+                raise TypeError(f"{function}: texts must hold str, got {show(text)} at index {at}")
         texts = [str.__str__(text) for text in texts]  # a subclass is its text, whatever it overrides
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
             raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {show(threads)}")

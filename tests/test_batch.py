@@ -237,9 +237,15 @@ def test_ids_into_a_buffer(tmp_path):
     assert small.tolist() == [7, 7]
     with pytest.raises(fastbpe.SpecialTokenError):
         tok.encode_into("<|endoftext|>", small)
-    for buffer, position in [(np.zeros(4), 0), (np.zeros((2, 2), np.uint32), 0), ([0, 0], 0), (small, 3), (small, -1)]:
+    locked = np.zeros(4, np.uint32)
+    locked.flags.writeable = False
+    square = np.zeros((2, 2), np.uint32)
+    for buffer, position in [(np.zeros(4), 0), (square, 0), (locked, 0), (small, 3), (small, -1), (small, "1")]:
         with pytest.raises(ValueError, match=r"encode_into\(\)"):
             tok.encode_into("a", buffer, position)
+    with pytest.raises(TypeError, match="buffer must be a numpy array, got list"):
+        tok.encode_into("a", [0, 0])
+    assert tok.encode_into("hello", small, np.int64(1)) == 2
     with pytest.raises(ValueError, match="do not fit into uint16"):
         fastbpe.get_encoding("cl100k_base").encode_into("a", file)
 

@@ -59,7 +59,9 @@ DEEPSEEK = (
 # StarCoder, Refact, SmolLM, Command R: Digits(individual_digits), then ByteLevel.
 STARCODER = (r"\p{N}", GPT2)
 
-# Falcon: Punctuation(contiguous), ByteLevel, Digits(contiguous), then groups of three ASCII digits.
+# Falcon: Punctuation(contiguous), ByteLevel, Digits(contiguous), then groups of three ASCII digits.  Its last two steps
+# see the alphabet of ByteLevel, where six bytes are numbers (B2, as a superscript two, among them) and part characters
+# that have them; here all steps see the text, so such characters (ó, ü) give other ids than Falcon's.
 FALCON = (r"[\p{P}$+<=>^`|~]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]")
 
 PATTERNS = MappingProxyType(
