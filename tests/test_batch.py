@@ -66,6 +66,20 @@ def test_hostile_shapes_on_several_threads(small_jobs, name):
     check(tok, [shape_text(shape(size)) for shape in SHAPES.values()], 2)
 
 
+@pytest.mark.native_only
+def test_spans_that_are_none():
+    if fastbpe.backend() != "native":
+        pytest.skip("the Python backend checks as Python does")
+    encoder = fastbpe.get_encoding("gpt2")._encoder
+    text = "hello world é"
+    for row in [[1, 0, -1], [-1, 0, -1], [1 << 40, 0, -1], [0, 3, 2], [0, -1, 2], [0, 0, 99], [0, 99, -1], [0, 0]]:
+        with pytest.raises(ValueError, match="spans must"):
+            encoder.encode_texts([text], np.array([row], dtype=np.int64))
+    assert encoder.cut(text, (1 << 63) - 1) == encoder.cut("hello " * 10, (1 << 63) - 200) == []
+    with pytest.raises(ValueError, match="size must be positive"):
+        encoder.cut(text, 0)
+
+
 def test_a_text_that_is_cut_and_has_a_lone_surrogate(small_jobs):
     tok = fastbpe.get_encoding("cl100k_base")
     texts = ["some words é " * 1000, "some words é " * 600 + "\ud800 and" + " more of them" * 400, "the end"]

@@ -4,7 +4,7 @@ A schema is plain memory.  An array holds a reference to each of the two numpy a
 any thread, with an exception pending, or when the interpreter is gone: then they are left alone.
 """
 
-from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer, PyCapsule_New
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
@@ -89,14 +89,14 @@ cdef void release_array(ArrowArray *array) noexcept nogil:
 
 
 cdef void free_schema(object capsule) noexcept:
-    cdef ArrowSchema *schema = <ArrowSchema *>PyCapsule_GetPointer(capsule, "arrow_schema")
+    cdef ArrowSchema *schema = <ArrowSchema *>PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
     if schema.release:  # nobody has taken it
         schema.release(schema)
     free(schema)
 
 
 cdef void free_array(object capsule) noexcept:
-    cdef ArrowArray *array = <ArrowArray *>PyCapsule_GetPointer(capsule, "arrow_array")
+    cdef ArrowArray *array = <ArrowArray *>PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
     if array.release:
         array.release(array)
     free(array)

@@ -11,7 +11,7 @@ at.  Those that are not found are collected and merged together; the ids behind 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.list cimport PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from cpython.unicode cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIND
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -582,11 +582,13 @@ cdef class Encoder:
         if not self.takes(text, matcher):
             return cuts
         characters_of(text, &characters)
-        while place + size // 2 < characters.size:
+        while place < characters.size - size // 2:
             found = self.cut_behind(&characters, place)
             if found < 0:
                 break
             cuts.append(found)
+            if found > characters.size - size:
+                break
             place = found + size
         return cuts
 
@@ -614,18 +616,24 @@ cdef class Encoder:
         cdef Py_ssize_t n_spans = rows.shape[0], at, end, before
         cdef Characters *characters = NULL
         cdef int64_t[::1] view
-        cdef Scratch scratch = self.acquire()
+        cdef Scratch scratch
+        if rows.shape[1] != 3:
+            raise ValueError(f"spans must have rows of 3 numbers, got {rows.shape[1]}")
+        scratch = self.acquire()
         counts = np.empty(n_spans, dtype=np.int64)
         view = counts
         try:
             characters = <Characters *>resized(NULL, n_spans, sizeof(Characters))
             for at in range(n_spans):
+                if not 0 <= rows[at, 0] < PyList_GET_SIZE(texts):
+                    raise ValueError(f"spans must be of texts that are there, got number {rows[at, 0]}")
                 text = texts[rows[at, 0]]
                 characters[at].data = NULL
                 # A text that is cut has been looked through before.
                 if self.takes(text, matcher if rows[at, 1] == 0 and rows[at, 2] < 0 else None):
                     characters_of(text, &characters[at])
-                    if not 0 <= rows[at, 1] <= characters[at].size or rows[at, 2] > characters[at].size:
+                    end = rows[at, 2] if rows[at, 2] >= 0 else characters[at].size
+                    if not 0 <= rows[at, 1] <= end <= characters[at].size:
                         raise ValueError(f"spans must be inside their texts, got {rows[at, 1]}..{rows[at, 2]}")
             with nogil:
                 for at in range(n_spans):

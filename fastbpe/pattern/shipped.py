@@ -52,7 +52,7 @@ def _all() -> dict[str, Packed]:
         arrays: list[Any] = []
         for kind in FIELDS:
             rows, columns = struct.unpack_from("<II", data, place)
-            array = np.frombuffer(data, kind, rows * columns, place + 8)
+            array = np.frombuffer(data, kind, rows * columns, place + 8).copy()  # where its items are aligned
             arrays.append(array.reshape(rows, columns) if columns > 1 else array)
             place += 8 + array.nbytes
         coarse, rules, unsure = arrays[3:]
