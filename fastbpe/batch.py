@@ -26,7 +26,7 @@ SHORT_BATCH = 1 << 18  # characters that one thread encodes before others have b
 
 
 def encode_batch(
-    encoder: Any, texts: list[str], matcher: Any, otherwise: Callable[[str, Check | None], Any], threads: int
+    encoder: Any, texts: list[str], matcher: Any, otherwise: Callable[[int, Check | None], Any], threads: int
 ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """Return the ids of all texts, uint32 [n], and where those of each begin, int64 [len(texts) + 1].
 
@@ -34,7 +34,7 @@ def encode_batch(
         encoder: of core.
         texts: the texts.
         matcher: what must not be in a text that is encoded as it is.
-        otherwise: gives the ids of any other text, as an array.
+        otherwise: gives the ids of any other text, by its index, as an array.
         threads: 1 or more.
     """
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
@@ -57,7 +57,7 @@ def encode_batch(
                 parts.append(ids[place : place + counts[at]])
                 place += counts[at]
             elif begin == 0 and end < 0:
-                parts.append(otherwise(texts[index], check))
+                parts.append(otherwise(index, check))
                 counts[at] = len(parts[-1])
         return parts, counts
 
@@ -68,7 +68,7 @@ def encode_batch(
     for index in sorted(set(spans[counts < 0, 0].tolist())):  # a lone surrogate in a text that was cut
         rows = np.flatnonzero(spans[:, 0] == index)
         before, inside = (int(np.maximum(counts[at], 0).sum()) for at in (slice(0, rows[0]), rows))
-        whole = otherwise(texts[index], None)
+        whole = otherwise(index, None)
         joined = np.concatenate([joined[:before], whole, joined[before + inside :]])
         counts[rows] = 0
         counts[rows[0]] = len(whole)

@@ -84,12 +84,14 @@ class SpecialTokenError(Error, ValueError):
     Attributes:
         token: the special token.
         position: characters from the start of the text (of the stream).
+        index: of the text in a batch; None for a single text.
     """
 
-    def __init__(self, token: str, position: int) -> None:
-        self.token, self.position = token, position
+    def __init__(self, token: str, position: int, index: int | None = None) -> None:
+        self.token, self.position, self.index = token, position, index
+        text = "the text" if index is None else f"the text at index {index}"
         super().__init__(
-            f"the text holds the special token {token!r} at character {position}: pass "
+            f"{text} holds the special token {token!r} at character {position}: pass "
             f"allowed_special={{{token!r}}} to encode it as that token, disallowed_special=() to encode it "
             f"as text, or call encode_ordinary()"
         )

@@ -558,8 +558,11 @@ class Tokenizer:
         threads = 1 if core.BACKEND == "python" else threads or os.cpu_count() or 1
         matcher = self._policy(allowed, disallowed, function).matcher
 
-        def otherwise(text: str, check: Callable[[], object] | None) -> Any:
-            return self._encode(text, allowed, disallowed, function, check)
+        def otherwise(at: int, check: Callable[[], object] | None) -> Any:
+            try:
+                return self._encode(texts[at], allowed, disallowed, function, check)
+            except SpecialTokenError as error:
+                raise SpecialTokenError(error.token, error.position, at) from None
 
         return encode_batch(self._encoder, texts, matcher, otherwise, threads)
 

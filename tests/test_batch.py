@@ -220,7 +220,8 @@ def test_the_error_of_the_first_text_is_raised(small_jobs, name):
     for _ in range(20):
         with pytest.raises(fastbpe.SpecialTokenError) as error:
             tok.encode_batch(texts, threads=3)
-        assert error.value.position == 6
+        assert error.value.position == 6 and error.value.index == 1
+        assert "the text at index 1 holds" in str(error.value)
 
 
 def test_ids_of_two_bytes():
