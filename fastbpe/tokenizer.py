@@ -29,6 +29,7 @@ SpecialTokens = Literal["all"] | Collection[str]
 MAX_PRETOKEN_BYTES = 64 << 20
 MAX_THREADS = 1024
 CACHE_BYTES = 48 << 20
+MIN_CACHE_BYTES = 1 << 19
 MAX_CACHE_BYTES = 1 << 36
 _FORBIDDEN = 1 << 32  # matches from here on are special tokens that the call did not allow; below, the number is the id
 _RAW = -1
@@ -58,8 +59,8 @@ class Tokenizer:
             allow_regex: whether a split pattern that does not compile may run on the `regex` module: the same
                 results, slower.
             cache_bytes: how much memory each thread at work may use to remember the ids of pretokens of up to 256
-                bytes, 512 KB or more; it is taken as it is needed.  With 0 nothing is kept from call to call.  Ids
-                never depend on it.
+                bytes, 512 KB or more; it is taken as it is needed, and what two threads have is kept between calls.
+                With 0 nothing is.  Ids never depend on it.
 
         Raises:
             PatternError: the split pattern cannot be used, or needs `regex` and that is not allowed.
@@ -67,8 +68,8 @@ class Tokenizer:
         """
         if not isinstance(spec, TokenizerSpec):
             raise TypeError(f"Tokenizer(): spec must be a TokenizerSpec, got {show(spec)}; load() reads files")
-        if type(cache_bytes) is not int or not (cache_bytes == 0 or 1 << 19 <= cache_bytes <= MAX_CACHE_BYTES):
-            limits = f"0 or {1 << 19} to {MAX_CACHE_BYTES}"
+        if type(cache_bytes) is not int or not (cache_bytes == 0 or MIN_CACHE_BYTES <= cache_bytes <= MAX_CACHE_BYTES):
+            limits = f"0 or {MIN_CACHE_BYTES} to {MAX_CACHE_BYTES}"
             raise ValueError(f"Tokenizer(): cache_bytes must be {limits}, got {show(cache_bytes)}")
         self._spec = spec
         splitter = make_splitter(spec.splits, allow_regex, spec.boxes)

@@ -31,7 +31,7 @@ cdef extern from "utf8.h" nogil:
     ctypedef size_t Utf8Write(const void *source, size_t count, int kind, uint8_t *to) noexcept nogil
 
 
-cdef struct Characters:
+cdef struct StrData:
     # What a str holds.
     const uint8_t *data
     Py_ssize_t size      # characters
@@ -118,13 +118,13 @@ cdef class Encoder:
     cdef list take_list(self, Scratch scratch)
     cdef list _listed(self, const uint32_t *out, Py_ssize_t size)
     cdef bint encode_characters(
-        self, const Characters *text, Py_ssize_t begin, Py_ssize_t end, Scratch scratch, object check
+        self, const StrData *text, Py_ssize_t begin, Py_ssize_t end, Scratch scratch, object check
     ) except -1 nogil
     cdef bint encode_as_utf8(
-        self, const Characters *text, Py_ssize_t begin, Py_ssize_t end, Scratch scratch, object check
+        self, const StrData *text, Py_ssize_t begin, Py_ssize_t end, Scratch scratch, object check
     ) except -1 nogil
     cdef bint takes(self, text, Matcher matcher) except -1
-    cdef Py_ssize_t cut_behind(self, const Characters *text, Py_ssize_t place) except -2
+    cdef Py_ssize_t cut_behind(self, const StrData *text, Py_ssize_t place) except -2
     cdef int encode_spans(self, bytes text, Scratch scratch, object check) except -1
 
 

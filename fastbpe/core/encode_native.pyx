@@ -1,7 +1,7 @@
 """Native twin of encode_python, with a table of pretokens seen before.
 
-The table grows with use to its share of `cache_bytes` and then forgets.  Ids never depend on it.  Each call works with a table of its
-own, taken from a short list of idle ones, so threads share nothing.  Ids that do not fit into a line of the table, and
+The table grows with use to its share of `cache_bytes` and then forgets.  Ids never depend on it.  Each call works with
+a table of its own, taken from a short list of idle ones, so threads share nothing.  Ids that do not fit into a line of the table, and
 the bytes of pretokens that are told by a hash, are in a ring behind it, where the oldest are overwritten.
 
 The pretokens of a chunk are looked up in batches, whose lines are on their way from memory before the first is looked
@@ -43,7 +43,6 @@ cdef extern from "key.h" nogil:
 cdef enum:
     FIRST_LINES = 1 << 12  # of 64 bytes: 256 KB for a process that encodes little
     FIRST_RING = 1 << 14   # words of four bytes
-    FIRST_CACHE = 1 << 19  # bytes: more than the first lines and the first ring have
     CACHE_BYTES = 48 << 20
     MOST_LINES = 1 << 30
     MOST_WORDS = 1 << 30
@@ -82,7 +81,7 @@ SECRET.words = [int.from_bytes(_urandom(8), "little") | 1 for _ in range(4)]
 _empty, _uint32 = np.empty, np.dtype(np.uint32)
 
 
-cdef inline void characters_of(text, Characters *characters):
+cdef inline void characters_of(text, StrData *characters):
     characters.data = <const uint8_t *>PyUnicode_DATA(text)
     characters.size = PyUnicode_GET_LENGTH(text)
     characters.kind = PyUnicode_KIND(text)
@@ -263,10 +262,8 @@ cdef class Encoder:
         str vectors=""
     ):
         # Two thirds for the lines, one for the ring behind them, in powers of two.
-        if cache_bytes and not FIRST_CACHE <= cache_bytes:
-            raise ValueError(f"cache_bytes must be 0 or at least {FIRST_CACHE}, got {cache_bytes}")
         self.most_lines = FIRST_LINES
-        while 3 * 64 * self.most_lines <= cache_bytes and self.most_lines < MOST_LINES:
+        while 3 * 64 * <Py_ssize_t>self.most_lines <= cache_bytes and self.most_lines < MOST_LINES:
             self.most_lines *= 2
         self.ring_size = FIRST_RING
         while 6 * 4 * <Py_ssize_t>self.ring_size <= cache_bytes and self.ring_size < MOST_WORDS:
@@ -505,7 +502,7 @@ cdef class Encoder:
         return ids
 
     cdef bint encode_characters(
-        self, const Characters *text, Py_ssize_t begin, Py_ssize_t end, Scratch scratch, object check
+        self, const StrData *text, Py_ssize_t begin, Py_ssize_t end, Scratch scratch, object check
     ) except -1 nogil:
         """Append the ids of a str from one place to another, its ends or what cut() gave; return 0 at a surrogate."""
         if text.ascii:
@@ -517,7 +514,7 @@ cdef class Encoder:
             scratch.splits.clear()
 
     cdef bint encode_as_utf8(
-        self, const Characters *text, Py_ssize_t begin, Py_ssize_t end, Scratch scratch, object check
+        self, const StrData *text, Py_ssize_t begin, Py_ssize_t end, Scratch scratch, object check
     ) except -1 nogil:
         cdef Py_ssize_t at = begin, count, looked = begin, stop = PY_SSIZE_T_MAX
         cdef int kind = text.kind, widest = kind + 1 if kind < 4 else 4
@@ -547,7 +544,7 @@ cdef class Encoder:
 
     def encode_text(self, text, Matcher matcher=None, bint listed=False, check=None):
         cdef Scratch scratch
-        cdef Characters characters
+        cdef StrData characters
         cdef bint done
         if not self.takes(text, matcher):
             return None
@@ -574,7 +571,7 @@ cdef class Encoder:
         return matcher is None or not matcher.may_match(text)
 
     def cut(self, str text not None, Py_ssize_t size, Matcher matcher=None):
-        cdef Characters characters
+        cdef StrData characters
         cdef Py_ssize_t place = size, found
         cuts = []
         if size < 1:
@@ -592,7 +589,7 @@ cdef class Encoder:
             place = found + size
         return cuts
 
-    cdef Py_ssize_t cut_behind(self, const Characters *text, Py_ssize_t place) except -2:
+    cdef Py_ssize_t cut_behind(self, const StrData *text, Py_ssize_t place) except -2:
         """Return the first place from `place` on, but not far from it, that is a boundary in every text; or -1."""
         cdef uint8_t data[4 * (CUT_WINDOW + 3) + UTF8_BEHIND]
         cdef Py_ssize_t first = max(place - 3, 0), count = min(text.size - first, <Py_ssize_t>(CUT_WINDOW + 3))
@@ -614,7 +611,7 @@ cdef class Encoder:
     def encode_texts(self, list texts not None, spans not None, Matcher matcher=None, check=None):
         cdef const int64_t[:, ::1] rows = spans
         cdef Py_ssize_t n_spans = rows.shape[0], at, end, before
-        cdef Characters *characters = NULL
+        cdef StrData *characters = NULL
         cdef int64_t[::1] view
         cdef Scratch scratch
         if rows.shape[1] != 3:
@@ -623,7 +620,7 @@ cdef class Encoder:
         counts = np.empty(n_spans, dtype=np.int64)
         view = counts
         try:
-            characters = <Characters *>resized(NULL, n_spans, sizeof(Characters))
+            characters = <StrData *>resized(NULL, n_spans, sizeof(StrData))
             for at in range(n_spans):
                 if not 0 <= rows[at, 0] < PyList_GET_SIZE(texts):
                     raise ValueError(f"spans must be of texts that are there, got number {rows[at, 0]}")

@@ -28,8 +28,6 @@ class Encoder:
     def __init__(
         self, splitter: Any, merger: Merger, *, ascii_only: bool = False, cache_bytes: int = 48 << 20
     ) -> None:
-        if 0 != cache_bytes < 1 << 19:
-            raise ValueError(f"cache_bytes must be 0 or at least {1 << 19}, got {cache_bytes}")
         self._ascii_only = ascii_only
         self.splitter = splitter
         self.merger = merger
