@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastbpe.arrow import TokenBatch
 from fastbpe.core import BACKEND
+from fastbpe.counting import count_pretokens
 from fastbpe.counts import PretokenCounts
 from fastbpe.errors import (
     Error,
@@ -30,7 +31,7 @@ from fastbpe.pattern.named import PATTERNS as patterns
 from fastbpe.release import version as _version
 from fastbpe.spec import AddedToken, Split, TokenizerSpec
 from fastbpe.tokenizer import Tokenizer, encoding_for_model, get_encoding, list_encoding_names, load
-from fastbpe.training import count_pretokens, train, train_from_counts, train_from_iterator
+from fastbpe.training import train, train_from_counts, train_from_iterator
 
 if TYPE_CHECKING:
     __version__: str

@@ -77,9 +77,7 @@ def encode_batch(
     return joined, np.cumsum(offsets)
 
 
-def _spans(
-    encoder: Any, texts: list[str], lengths: NDArray[np.int64], matcher: Any, size: int
-) -> NDArray[np.int64]:
+def _spans(encoder: Any, texts: list[str], lengths: NDArray[np.int64], matcher: Any, size: int) -> NDArray[np.int64]:
     """Return rows of (index of the text, begin, end), in characters; an end of -1 is that of the text.
 
     Texts that are much longer than `size` are cut into parts; with 0, none.

@@ -75,9 +75,7 @@ class Tokenizer:
         splitter = make_splitter(spec.splits, allow_regex, spec.boxes)
         merger = core.Merger(spec.vocab, spec.merges, spec.whole)
         self._cache_bytes = cache_bytes
-        self._encoder = core.Encoder(
-            splitter, merger, ascii_only=spec.normalizer is not None, cache_bytes=cache_bytes
-        )
+        self._encoder = core.Encoder(splitter, merger, ascii_only=spec.normalizer is not None, cache_bytes=cache_bytes)
         self._encode_text = self._encoder.encode_text
         self._normalizer = spec.normalizer
         others: dict[int, bytes] = {}
@@ -610,9 +608,7 @@ def load(
     if special_tokens is not None and not isinstance(special_tokens, Mapping):
         raise TypeError(f"load(): special_tokens must be a mapping of str to id, got {show(special_tokens)}")
     if isinstance(source, (bytes, bytearray, memoryview)):
-        spec = formats.read(
-            bytes(source), format=format, pattern=pattern, special_tokens=special_tokens, ids=ids
-        )
+        spec = formats.read(bytes(source), format=format, pattern=pattern, special_tokens=special_tokens, ids=ids)
     elif not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"load(): source must be a path or bytes, got {show(source)}")
     else:

@@ -62,11 +62,14 @@ def texts(data: Path | None) -> Iterator[tuple[str, list[str]]]:
         yield name, [document[:PIECE] for document in found[:6]]
     for path in corpus_files(data) if data else []:
         yield path.stem, [document[:PIECE] for document, _ in zip(documents(path), range(20))]
-    yield "hostile shapes", [
-        value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        for make in hostile_shapes().values()
-        for value in [make(3_000)]
-    ]
+    yield (
+        "hostile shapes",
+        [
+            value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            for make in hostile_shapes().values()
+            for value in [make(3_000)]
+        ],
+    )
     yield "hard strings", list(hard_strings(500, seed=97, longest=60))
 
 

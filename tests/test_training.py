@@ -159,7 +159,7 @@ def test_text_around_the_borders_of_blocks(tmp_path, monkeypatch):
     """A file is read in blocks: special tokens, characters and runs of spaces lie across their borders."""
     unit = f"word  {EOT}漢字 é\r\n  {EOT}  tail\n\n  "
     document = unit * (600_000 // len(unit.encode()))
-    monkeypatch.setattr("fastbpe.training.BLOCK", 99_991)
+    monkeypatch.setattr("fastbpe.counting.BLOCK", 99_991)
     counts = fastbpe.count_pretokens(write(tmp_path, document.encode()), special_tokens=[EOT])
     assert dict(counts) == expected_counts([document], [EOT])
 
@@ -199,8 +199,8 @@ def test_a_file_that_changes_its_size_is_an_error(tmp_path, change):
         path.write_bytes(b"abc " * (1 << 17) + change if change else b"")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastbpe.training.PROGRESS_SECONDS", 0)
-        patch.setattr("fastbpe.training.BLOCK", 1 << 16)
+        patch.setattr("fastbpe.counting.PROGRESS_SECONDS", 0)
+        patch.setattr("fastbpe.counting.BLOCK", 1 << 16)
         with pytest.raises(fastbpe.TrainingError, match=r"changing\.txt: had 524288 bytes"):
             fastbpe.train(path, 300, progress=meddle)
 

@@ -25,9 +25,7 @@ class Encoder:
     thread at work, to remember pretokens; nothing is remembered here.
     """
 
-    def __init__(
-        self, splitter: Any, merger: Merger, *, ascii_only: bool = False, cache_bytes: int = 48 << 20
-    ) -> None:
+    def __init__(self, splitter: Any, merger: Merger, *, ascii_only: bool = False, cache_bytes: int = 48 << 20) -> None:
         self._ascii_only = ascii_only
         self.splitter = splitter
         self.merger = merger

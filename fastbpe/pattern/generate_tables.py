@@ -1,6 +1,6 @@
 """Write named_tables.bin: the named patterns compiled, each with the smallest cover of some searches.
 
-    python -m fastbpe.pattern.generate_tables [SEARCHES]
+python -m fastbpe.pattern.generate_tables [SEARCHES]
 """
 
 from __future__ import annotations

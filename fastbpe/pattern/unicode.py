@@ -115,9 +115,7 @@ def _case_classes() -> dict[int, CharSet]:
         source, target, count, step = map(int, run.split(":"))
         for index in range(count):
             groups.setdefault(target + index * step, [target + index * step]).append(source + index * step)
-    return {
-        code: closed for codes in groups.values() for closed in [CharSet((c, c) for c in codes)] for code in codes
-    }
+    return {code: closed for codes in groups.values() for closed in [CharSet((c, c) for c in codes)] for code in codes}
 
 
 def case_closure(chars: CharSet) -> CharSet:
