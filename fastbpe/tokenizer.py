@@ -417,7 +417,8 @@ class Tokenizer:
         Raises:
             TokenIdError: an id that the vocabulary does not have; TokenIdRangeError: that no vocabulary can have.
         """
-        return self._bytes(ids, "decode()").decode("utf-8", errors)
+        text: str = self._decoder.text(self._bytes(ids, "decode()"), errors)
+        return text
 
     def decode_bytes(self, ids: Ids) -> bytes:
         """Return the bytes of ids; otherwise as decode()."""
@@ -427,7 +428,7 @@ class Tokenizer:
         """Return the text of each sequence of ids; as decode() on each."""
         if isinstance(batch, (str, bytes)) or not isinstance(batch, Iterable):
             raise TypeError(f"decode_batch(): batch must hold sequences of int, got {show(batch)}")
-        return [self._bytes(ids, "decode_batch()").decode("utf-8", errors) for ids in batch]
+        return [self._decoder.text(self._bytes(ids, "decode_batch()"), errors) for ids in batch]
 
     def _bytes(self, ids: Ids, function: str) -> bytes:
         if type(ids) is list:

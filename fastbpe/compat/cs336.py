@@ -66,6 +66,7 @@ class Tokenizer:
             added_tokens=tuple(AddedToken(text, number) for text, number in special.items()),
         )
         self._tokenizer = tokenizer.Tokenizer(spec)
+        self._tokenizer._encoder.merger.prepare()  # the course encodes under a memory limit
         self._allowed = frozenset(special_tokens or ())
         self.vocab = {**vocab, **{number: text.encode() for text, number in special.items()}}
         self.merges = list(merges)

@@ -37,3 +37,7 @@ class Decoder:
             return b"".join([self._tokens[number] for number in ids])
         except KeyError:
             return None
+
+    def text(self, data: bytes, errors: str) -> str:
+        """Return bytes as a str: what `bytes.decode` returns or raises."""
+        return data.decode("utf-8", errors)

@@ -66,7 +66,6 @@ cdef class Merger:
     cdef uint32_t *id_of
     cdef uint32_t *left        # of the realized pair; NONE for bytes and unreachable symbols
     cdef uint32_t *right
-    cdef uint32_t *prefix      # longest proper prefix that is a reachable symbol, or NONE
     cdef uint8_t *flagged      # a symbol whose parts are not made in the order of priority; NULL if there is none
     cdef uint64_t *slots       # upper half of the hash << 32 | symbol + 1; 0: empty
     cdef uint64_t slot_mask
@@ -78,8 +77,10 @@ cdef class Merger:
     cdef uint32_t *listed_rank
     cdef uint64_t listed_mask
     cdef uint32_t *listed_product
+    cdef int prepared          # whether what follows is there
     cdef Characters characters
     cdef Trie trie
+    cdef uint32_t *prefix      # longest proper prefix that is a reachable symbol, or NONE
     cdef Atoms atoms
     cdef bint whole
     cdef bint must_look        # some token is emitted only if it is a whole pretoken
@@ -98,7 +99,8 @@ cdef class Merger:
     cdef int _order_by_rank(self, list ranks) except -1
     cdef int _index_pairs(self) except -1
     cdef int _flag(self) except -1
-    cdef int _index_characters(self) except -1
+    cdef int _need_prepared(self) except -1 nogil
+    cdef int _index_characters(self, Characters characters) except -1
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef Py_ssize_t _take_segments(
         self, const uint8_t *data, const Window *window, uint32_t *out, Memo *memo

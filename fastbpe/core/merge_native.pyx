@@ -50,6 +50,20 @@ cdef extern from "key.h" nogil:
         uint64_t words[4]
     uint32_t key_hash_plain(const uint64_t *key, const KeySecret *secret)
 
+cdef extern from *:
+    """
+    /* A flag that other threads see only with all that was written before it. */
+    #if defined(__GNUC__) || defined(__clang__)
+    #define fastbpe_is_ready(flag) __atomic_load_n(flag, __ATOMIC_ACQUIRE)
+    #define fastbpe_set_ready(flag) __atomic_store_n(flag, 1, __ATOMIC_RELEASE)
+    #else
+    #define fastbpe_is_ready(flag) (*(volatile int *)(flag))
+    #define fastbpe_set_ready(flag) (*(volatile int *)(flag) = 1)
+    #endif
+    """
+    int is_ready "fastbpe_is_ready"(int *flag) nogil
+    void set_ready "fastbpe_set_ready"(int *flag) nogil
+
 cdef enum:
     AHEAD = 32         # look-ups that are sent for together while loading
     SHORT = 64         # bytes: the room of the step-by-step merge
@@ -99,8 +113,6 @@ cdef class Merger:
     def __cinit__(self, vocab, merges, bint whole):
         cdef uint32_t symbol
         self.whole = whole
-        self.characters = Characters()
-        self.trie = Trie()
         self.atoms = Atoms()
         if merges is None and isinstance(vocab, PackedVocab):
             self._load_packed(vocab)
@@ -111,11 +123,27 @@ cdef class Merger:
         if whole:
             for symbol in range(256, self.n_symbols):
                 self.must_look |= self.left[symbol] == NONE
-        self.prefix = <uint32_t *>resized(NULL, self.n_symbols, sizeof(uint32_t))
-        self.trie.build(self.blob, self.offset, self.left, self.n_symbols, self.prefix)
-        self._index_characters()
         self.atoms.build(self.blob, self.offset, self.left, self.right, self.n_symbols)
         self.lockstep_pairs.atoms = self.atoms.table
+
+    def prepare(self):
+        """Build what only long pretokens and those of ideographs need.  The first of them does it, if nobody did."""
+        cdef Trie trie = Trie()
+        cdef Characters characters = Characters()
+        if is_ready(&self.prepared):
+            return
+        if self.prefix == NULL:
+            self.prefix = <uint32_t *>resized(NULL, self.n_symbols, sizeof(uint32_t))
+        trie.build(self.blob, self.offset, self.left, self.n_symbols, self.prefix)
+        self._index_characters(characters)
+        self.trie, self.characters = trie, characters
+        set_ready(&self.prepared)
+
+    cdef inline int _need_prepared(self) except -1 nogil:
+        if not is_ready(&self.prepared):
+            with gil:  # one thread at a time
+                self.prepare()
+        return 0
 
     cdef _load(self, vocab, merges):
         tokens = [bytes((value,)) for value in range(256)]
@@ -417,7 +445,7 @@ cdef class Merger:
             )
         return 0
 
-    cdef int _index_characters(self) except -1:
+    cdef int _index_characters(self, Characters characters) except -1:
         """Find the boundaries between characters that some reachable token crosses, and what one or two become."""
         cdef uint32_t symbol, code
         cdef uint8_t data[8]
@@ -426,15 +454,15 @@ cdef class Merger:
         cdef Py_ssize_t size, count, cut, at, place = 0
         for symbol in range(256, self.n_symbols):
             if self.left[symbol] != NONE:
-                self.characters.note(
+                characters.note(
                     self.blob + self.offset[symbol], self.offset[symbol + 1] - self.offset[symbol]
                 )
         for code in range(65536):
             size = put_character(code, data)
             count = self._ids_of(data, size, out)
-            self.characters.set_alone(code, out, count)
+            characters.set_alone(code, out, count)
         while True:
-            place = self.characters.next_met(place, data, &cut)
+            place = characters.next_met(place, data, &cut)
             if place < 0:
                 return 0
             size = cut + length_of(data[cut])
@@ -442,9 +470,9 @@ cdef class Merger:
             at = self._ids_of(data, cut, apart)
             at += self._ids_of(data + cut, size - cut, apart + at)
             if count == 1:
-                self.characters.set_met(place, out[0])
+                characters.set_met(place, out[0])
             elif count == at and memcmp(out, apart, count * sizeof(uint32_t)) == 0:
-                self.characters.set_met_two(place)
+                characters.set_met_two(place)
             place += 1
 
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
@@ -717,6 +745,7 @@ cdef class Merger:
         cdef Py_ssize_t count = 0, position = 0, end
         cdef uint32_t symbol
         cdef uint64_t steps = 0, look = 1 << 20
+        self._need_prepared()
         if size < 512:
             memset(small, 0, sizeof(small))
         else:
@@ -783,6 +812,7 @@ cdef class Merger:
         cdef Py_ssize_t count = 0, used, position = 0
         cdef Window window
         if self._is_wide(data, size):
+            self._need_prepared()
             while position < size:
                 used = self.characters.read(data + position, size - position, &window)
                 if used < 0:

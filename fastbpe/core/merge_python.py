@@ -25,6 +25,9 @@ class Merger:
         # A published file may hold an empty token; no pair of symbols ever makes it.
         self._ranks = None if merges is None else {pair: rank for rank, pair in enumerate(merges)}
 
+    def prepare(self) -> None:
+        """Build now what would be built at its first use: here nothing, in the native twin tables for long pretokens."""
+
     def merge(self, piece: bytes) -> list[int]:
         """Return the ids of one pretoken."""
         if not piece:

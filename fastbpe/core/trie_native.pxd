@@ -12,8 +12,8 @@ cdef struct Jump:
 cdef class Trie:
     cdef uint64_t *steps       # node << 36 | byte << 28 | child; 0: empty
     cdef uint64_t step_mask
-    cdef uint32_t *node_symbol
-    cdef uint32_t *parent      # while it is built
+    cdef uint64_t n_steps
+    cdef uint32_t n_symbols    # of which each ends at the node of the next number
     cdef uint32_t n_nodes
     cdef uint32_t first[256]   # node after one byte
     cdef uint32_t *root        # by code point of two and three bytes: node after the character; 0: none
@@ -28,6 +28,9 @@ cdef class Trie:
     cdef int build(
         self, const uint8_t *blob, const uint32_t *offset, const uint32_t *left, uint32_t n_symbols, uint32_t *prefix
     ) except -1
+    cdef uint64_t _bucket(self, uint32_t node, uint8_t byte) noexcept nogil
+    cdef uint32_t _symbol(self, uint32_t node) noexcept nogil
+    cdef int _add_step(self, uint32_t node, uint8_t byte, uint32_t child) except -1
     cdef uint32_t _step_or_grow(self, uint32_t node, uint8_t byte) except 0
     cdef int _widen(self) except -1
     cdef void _index_roots(self) noexcept

@@ -19,6 +19,7 @@ cdef extern from "<stdint.h>" nogil:
 
 cdef extern from "lockstep.h" nogil:
     uint64_t lockstep_hash(uint64_t key, uint64_t seed)
+    uint64_t lockstep_bucket(uint64_t hashed, uint64_t mask)
 
 cdef extern from "pages.h" nogil:
     void *pages_alloc(size_t size)
@@ -56,12 +57,35 @@ cdef inline bint has_wide(const uint8_t *data, Py_ssize_t size) noexcept nogil:
     return greatest >= 0xE0
 
 
+cdef uint32_t *by_length(const uint32_t *offset, uint32_t n_symbols) except NULL:
+    """Return the symbols in the order of their lengths."""
+    cdef uint32_t symbol, length, longest = 0, before = 0, count
+    cdef uint32_t *place = NULL
+    cdef uint32_t *order = NULL
+    for symbol in range(n_symbols):
+        longest = max(longest, offset[symbol + 1] - offset[symbol])
+    place = <uint32_t *>zeroed(longest + 1, sizeof(uint32_t))
+    try:
+        order = <uint32_t *>resized(NULL, n_symbols, sizeof(uint32_t))
+        for symbol in range(n_symbols):
+            place[offset[symbol + 1] - offset[symbol]] += 1
+        for length in range(longest + 1):
+            count = place[length]
+            place[length] = before
+            before += count
+        for symbol in range(n_symbols):
+            length = offset[symbol + 1] - offset[symbol]
+            order[place[length]] = symbol
+            place[length] += 1
+        return order
+    finally:
+        free(place)
+
+
 cdef class Trie:
     def __dealloc__(self):
         pages_free(self.steps, (self.step_mask + 1) * sizeof(uint64_t))
         pages_free(self.jumps, (self.jump_mask + 1) * sizeof(Jump))
-        free(self.node_symbol)
-        free(self.parent)
         free(self.root)
         free(self.root_symbol)
         free(self.partial)
@@ -75,11 +99,14 @@ cdef class Trie:
         """Take the reachable symbols: the bytes, and those that have a left part.  Fill in the longest proper prefix of
         each that is one, or NONE.
 
-        The left part of a symbol is a prefix of it, so the walk begins at the node of that part.
+        The node of symbol n is n + 1, and greater ones end in no symbol.  Short symbols come first, so all that end on
+        the way to another are there before it; its left part is one of them, and the walk begins at its node.
         """
         cdef uint64_t total = 0, size = 1 << 10
-        cdef uint32_t symbol, node, place, start, ahead
-        cdef uint32_t *node_of = NULL  # 0: not in the trie yet
+        cdef uint32_t at, symbol, node, place, start, ahead, best
+        cdef uint32_t *order = NULL
+        self.n_symbols = n_symbols
+        self.n_nodes = n_symbols + 1
         for symbol in range(n_symbols):
             if symbol < 256 or left[symbol] != NONE:
                 total += offset[symbol + 1] - offset[symbol]
@@ -91,35 +118,31 @@ cdef class Trie:
         if not self.steps:
             raise MemoryError
         self.step_mask = size - 1
-        self.node_symbol = <uint32_t *>resized(NULL, total + 1, sizeof(uint32_t))
-        self.n_nodes = 1
-        self.node_symbol[0] = NONE
         try:
-            node_of = <uint32_t *>zeroed(n_symbols, sizeof(uint32_t))
-            self.parent = <uint32_t *>zeroed(total + 1, sizeof(uint32_t))
-            for symbol in range(n_symbols):
-                ahead = symbol + AHEAD
-                if ahead < n_symbols and left[ahead] != NONE:
+            order = by_length(offset, n_symbols)
+            for at in range(n_symbols):
+                symbol = order[at]
+                ahead = order[min(at + AHEAD, n_symbols - 1)]
+                if ahead >= 256 and left[ahead] != NONE:
                     place = offset[ahead] + offset[left[ahead] + 1] - offset[left[ahead]]
-                    node = node_of[left[ahead]]
-                    key_prefetch(self.steps + (spread(<uint64_t>node << 8 | blob[place]) & self.step_mask))
+                    key_prefetch(self.steps + self._bucket(left[ahead] + 1, blob[place]))
+                prefix[symbol] = NONE
                 if symbol >= 256 and left[symbol] == NONE:
                     continue
                 node = 0
+                best = NONE
                 place = offset[symbol]
-                if symbol >= 256 and node_of[left[symbol]]:
-                    node = node_of[left[symbol]]
-                    place += offset[left[symbol] + 1] - offset[left[symbol]]
-                while place < offset[symbol + 1]:
+                if symbol >= 256:
+                    best = left[symbol]
+                    node = best + 1
+                    place += offset[best + 1] - offset[best]
+                while place + 1 < offset[symbol + 1]:
                     node = self._step_or_grow(node, blob[place])
+                    if node <= n_symbols:
+                        best = node - 1
                     place += 1
-                self.node_symbol[node] = symbol
-                node_of[symbol] = node
-            for symbol in range(n_symbols):
-                node = self.parent[node_of[symbol]]
-                while node and self.node_symbol[node] == NONE:
-                    node = self.parent[node]
-                prefix[symbol] = self.node_symbol[node] if node_of[symbol] else NONE
+                self._add_step(node, blob[place], symbol + 1)
+                prefix[symbol] = best
             self._index_roots()
             self.filter = <uint64_t *>zeroed(1 << 13, sizeof(uint64_t))
             self.partial = <uint8_t *>zeroed(self.n_nodes // 8 + 1, 1)
@@ -132,34 +155,37 @@ cdef class Trie:
                     continue
                 if left[symbol] < symbol:
                     start = offset[left[symbol] + 1] - offset[left[symbol]]
-                    node = node_of[left[symbol]]
+                    node = left[symbol] + 1
                     if is_inside(blob[offset[symbol] + start]):  # inside a character
                         node = start = 0
                 self._note_characters(blob + offset[symbol], place, start, node)
         finally:
-            free(node_of)
-            free(self.parent)
-            self.parent = NULL
-        self.node_symbol = <uint32_t *>resized(self.node_symbol, self.n_nodes, sizeof(uint32_t))
+            free(order)
         return 0
+
+    cdef inline uint64_t _bucket(self, uint32_t node, uint8_t byte) noexcept nogil:
+        """Return where a step is looked for first."""
+        return lockstep_bucket(spread(<uint64_t>node << 8 | byte), self.step_mask)
 
     cdef inline uint32_t _step_or_grow(self, uint32_t node, uint8_t byte) except 0:
         """Return the child of a node, a new one if it has none."""
-        cdef uint64_t key = <uint64_t>node << 8 | byte, at
         cdef uint32_t child = self._step(node, byte)
         if child:
             return child
-        if 2 * <uint64_t>self.n_nodes > self.step_mask:
-            self._widen()
-        child = self.n_nodes
         self.n_nodes += 1
-        self.node_symbol[child] = NONE
-        self.parent[child] = node
-        at = spread(key) & self.step_mask
+        self._add_step(node, byte, self.n_nodes - 1)
+        return self.n_nodes - 1
+
+    cdef inline int _add_step(self, uint32_t node, uint8_t byte, uint32_t child) except -1:
+        cdef uint64_t at
+        if 2 * self.n_steps > self.step_mask:
+            self._widen()
+        self.n_steps += 1
+        at = self._bucket(node, byte)
         while self.steps[at]:
             at = (at + 1) & self.step_mask
-        self.steps[at] = key << 28 | child
-        return child
+        self.steps[at] = (<uint64_t>node << 8 | byte) << 28 | child
+        return 0
 
     cdef int _widen(self) except -1:
         cdef uint64_t mask = 2 * self.step_mask + 1, at, place
@@ -168,7 +194,7 @@ cdef class Trie:
             raise MemoryError
         for place in range(self.step_mask + 1):
             if self.steps[place]:
-                at = spread(self.steps[place] >> 28) & mask
+                at = lockstep_bucket(spread(self.steps[place] >> 28), mask)
                 while steps[at]:
                     at = (at + 1) & mask
                 steps[at] = self.steps[place]
@@ -176,6 +202,10 @@ cdef class Trie:
         self.steps = steps
         self.step_mask = mask
         return 0
+
+    cdef inline uint32_t _symbol(self, uint32_t node) noexcept nogil:
+        """Return the symbol that ends at a node, or NONE."""
+        return node - 1 if node - 1 < self.n_symbols else NONE
 
     cdef void _index_roots(self) noexcept:
         """Note the node after each first character of the vocabulary of up to three bytes, and the longest symbol in it.
@@ -192,12 +222,12 @@ cdef class Trie:
                 first_best = data[0]
                 if size == 3 and first:
                     first = self._step(first, data[1])
-                    if first and self.node_symbol[first] != NONE:
-                        first_best = self.node_symbol[first]
+                    if self._symbol(first) != NONE:
+                        first_best = self._symbol(first)
             node = self._step(first, data[size - 1]) if first else 0
             best = first_best
-            if node and self.node_symbol[node] != NONE:
-                best = self.node_symbol[node]
+            if self._symbol(node) != NONE:
+                best = self._symbol(node)
             self.root[code] = node
             self.root_symbol[code] = best
 
@@ -219,8 +249,8 @@ cdef class Trie:
                     self.by_bytes = True
                     return 0
                 node = self._step(node, data[at + inside])
-                if self.node_symbol[node] != NONE:
-                    best = self.node_symbol[node]
+                if self._symbol(node) != NONE:
+                    best = self._symbol(node)
             if length == 3 and at:
                 self._add_jump(before, code_of(data + at), node, best)
             at += length
@@ -261,7 +291,7 @@ cdef class Trie:
 
     cdef inline uint32_t _step(self, uint32_t node, uint8_t byte) noexcept nogil:
         cdef uint64_t key = <uint64_t>node << 8 | byte
-        cdef uint64_t at = spread(key) & self.step_mask
+        cdef uint64_t at = self._bucket(node, byte)
         while self.steps[at]:
             if self.steps[at] >> 28 == key:
                 return <uint32_t>(self.steps[at] & ((1 << 28) - 1))
@@ -305,7 +335,7 @@ cdef class Trie:
                     break
             node = self._step(node, data[at])
             at += 1
-            if node and self.node_symbol[node] != NONE:
-                best = self.node_symbol[node]
+            if self._symbol(node) != NONE:
+                best = self._symbol(node)
         steps[0] += at
         return best
