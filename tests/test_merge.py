@@ -15,6 +15,12 @@ from fastbpe.pattern.automaton import compile_split
 BYTES = {bytes([value]): value for value in range(256)}
 
 
+def prepared(merger):
+    """Let all tables be built, so that long pretokens are not merged step by step at first."""
+    merger.prepare()
+    return merger
+
+
 def merged_by_definition(piece, vocab, merges, whole):
     """Join the best pair, the leftmost of equals, and look again."""
     if whole and piece in vocab:
@@ -66,7 +72,7 @@ def test_merging_equals_the_definition(core, semantics, seed):
         vocab, merges, whole = random_vocab(rng, alphabet), None, True
     else:
         (vocab, merges), whole = random_merges(rng, alphabet), semantics != "merges"
-    merger = core.Merger(vocab, merges, whole)
+    merger = prepared(core.Merger(vocab, merges, whole))
     for length in [*range(1, 12), 20, 31, 32, 33, 63, 64, 65, 66, 130, 300]:
         for _ in range(6):
             piece = "".join(rng.choices(alphabet, k=length)).encode()
@@ -129,7 +135,7 @@ def test_wide_characters_and_parts_of_them(core, semantics, seed):
         vocab, merges, whole = wide_ranks(rng), None, True
     else:
         (vocab, merges), whole = wide_merges(rng), semantics != "merges"
-    merger = core.Merger(vocab, merges, whole)
+    merger = prepared(core.Merger(vocab, merges, whole))
     for length in [*range(1, 12), 20, 40, 90]:
         for _ in range(8):
             piece = wide_text(rng, length)
@@ -156,7 +162,7 @@ def test_runs_of_one_byte(core, order, seed):
     if order == "by length":
         tokens.sort(key=len)
     vocab = {token: rank for rank, token in enumerate([*BYTES, *tokens])}
-    merger = core.Merger(vocab, None, True)
+    merger = prepared(core.Merger(vocab, None, True))
     for _ in range(12):
         piece = text(rng.randint(1, 9))
         assert merger.merge(piece) == merged_by_definition(piece, vocab, None, True), piece
@@ -180,7 +186,7 @@ def test_words_of_a_text(core, semantics, seed):
         if semantics != "ranks":
             (vocab, merges), whole = random_merges(rng, alphabet), semantics != "merges"
     splitter = core.Splitter(compile_split("[^ ]+| ", True))
-    encoder = core.Encoder(splitter, core.Merger(vocab, merges, whole))
+    encoder = core.Encoder(splitter, prepared(core.Merger(vocab, merges, whole)))
     words = [word(rng.choice([3, 8, 15, 16, 17, 31, 32, 33, 60])) for _ in range(150)]
     ids = {one: merged_by_definition(one.encode(), vocab, merges, whole) for one in [*words, " "]}
     for _ in range(3):
@@ -193,27 +199,27 @@ def test_id_order_does_not_make_a_list_of_ranks(core):
     """Ranks give `abc`; the list, in which only (a, bc) makes it, gives `ab c`."""
     vocab = {**BYTES, b"ab": 256, b"bc": 257, b"abc": 258}
     merges = [(b"a", b"b"), (b"b", b"c"), (b"a", b"bc")]
-    assert core.Merger(vocab, merges, False).merge(b"abc") == [256, ord("c")]
-    assert core.Merger(vocab, merges, True).merge(b"abc") == [258]
-    assert core.Merger(vocab, None, True).merge(b"xabc") == [ord("x"), 258]
+    assert prepared(core.Merger(vocab, merges, False)).merge(b"abc") == [256, ord("c")]
+    assert prepared(core.Merger(vocab, merges, True)).merge(b"abc") == [258]
+    assert prepared(core.Merger(vocab, None, True)).merge(b"xabc") == [ord("x"), 258]
 
 
 def test_bytes_outside_ascii_and_nul(core):
     vocab = {**BYTES, b"\0\xff": 300, b"\0\xff\0\xff": 301}
-    assert core.Merger(vocab, None, True).merge(b"\0\xff" * 3) == [301, 300]
-    assert core.Merger(vocab, None, True).merge(b"") == []
+    assert prepared(core.Merger(vocab, None, True)).merge(b"\0\xff" * 3) == [301, 300]
+    assert prepared(core.Merger(vocab, None, True)).merge(b"") == []
 
 
 def test_an_empty_token_is_never_produced(core):
     vocab = {**BYTES, b"": 256, b"ab": 257}
-    assert core.Merger(vocab, None, True).merge(b"abab" * 40) == [257] * 80
+    assert prepared(core.Merger(vocab, None, True)).merge(b"abab" * 40) == [257] * 80
 
 
 @pytest.mark.parametrize("name", ["gpt2", "o200k_base"])
 def test_any_bytes_with_a_real_vocabulary(core, name):
     """Overlong forms, surrogates and cut characters as one pretoken.  Oracle: the definition."""
     vocab, rng = fastbpe.get_encoding(name).vocab, random.Random(name)
-    merger = core.Merger(vocab, None, True)
+    merger = prepared(core.Merger(vocab, None, True))
     kinds = [b"\xc0\x80", b"\xc1\xbf", b"\xe0\x80\x80", b"\xe0\x9f\xbf", b"\xed\xa0\x80", b"\xf0\x80\x80\x80", b"\xe4"]
     kinds += [text.encode() for text in [" the", "中", "文", "д", "é", " ก", "ี่", "😀"]]
     for _ in range(150):
@@ -227,7 +233,7 @@ def test_a_vocabulary_made_to_hurt(core):
     lengths = list(range(2, 300))
     rng.shuffle(lengths)
     vocab = {**BYTES, **{b"a" * length: 256 + rank for rank, length in enumerate(lengths)}}
-    merger = core.Merger(vocab, None, True)
+    merger = prepared(core.Merger(vocab, None, True))
     for size in (700, 1000):
         piece = b"a" * size + b"b" + b"a" * size
         assert merger.merge(piece) == merged_by_definition(piece, vocab, None, True)
@@ -235,4 +241,18 @@ def test_a_vocabulary_made_to_hurt(core):
 
 def test_long_repetition(core):
     vocab = {**BYTES, **{b"a" * (1 << k): 255 + k for k in range(1, 7)}}
-    assert core.Merger(vocab, None, True).merge(b"a" * 1000) == [261] * 15 + [260, 258]
+    assert prepared(core.Merger(vocab, None, True)).merge(b"a" * 1000) == [261] * 15 + [260, 258]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_before_the_tables_and_with_them(core, seed):
+    """The first long pretokens are merged step by step, until there have been enough of them."""
+    rng = random.Random(seed)
+    rng.kind = seed % 3
+    vocab, merges, whole = wide_ranks(rng), None, True
+    if seed % 2:
+        (vocab, merges), whole = wide_merges(rng), False
+    merger, ready = core.Merger(vocab, merges, whole), prepared(core.Merger(vocab, merges, whole))
+    for _ in range(300):
+        piece = wide_text(rng, rng.choice([3, 9, 40, 70, 300]))
+        assert merger.merge(piece) == ready.merge(piece)

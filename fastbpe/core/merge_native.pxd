@@ -81,6 +81,7 @@ cdef class Merger:
     cdef Characters characters
     cdef Trie trie
     cdef uint32_t *prefix      # longest proper prefix that is a reachable symbol, or NONE
+    cdef Py_ssize_t credit     # bytes that may do without
     cdef Atoms atoms
     cdef bint whole
     cdef bint must_look        # some token is emitted only if it is a whole pretoken

@@ -72,6 +72,7 @@ cdef enum:
     FEW_RUNS = 8       # of one byte each in a pretoken that is merged by runs
     RUNS = 64          # that may come out of them
     PATIENCE = 64      # steps of backtracking a byte; real vocabularies take under 10
+    CREDIT = 1 << 12   # bytes of long pretokens and ideographs before there are tables for them
     MAX_SYMBOLS = (1 << 21) - 1
     MAX_BYTES = 1 << 28
 
@@ -113,6 +114,7 @@ cdef class Merger:
     def __cinit__(self, vocab, merges, bint whole):
         cdef uint32_t symbol
         self.whole = whole
+        self.credit = CREDIT
         self.atoms = Atoms()
         if merges is None and isinstance(vocab, PackedVocab):
             self._load_packed(vocab)
@@ -137,6 +139,7 @@ cdef class Merger:
         trie.build(self.blob, self.offset, self.left, self.n_symbols, self.prefix)
         self._index_characters(characters)
         self.trie, self.characters = trie, characters
+        self.credit = 0
         set_ready(&self.prepared)
 
     cdef inline int _need_prepared(self) except -1 nogil:
@@ -811,6 +814,13 @@ cdef class Merger:
         """
         cdef Py_ssize_t count = 0, used, position = 0
         cdef Window window
+        if size <= self.credit:  # a few are merged step by step, so that not every process builds the tables
+            self.credit -= size
+            count = self._merge_short(data, size, out) if size <= SHORT else self._merge_queue(
+                data, <uint32_t>size, out, False)
+            for position in range(count):
+                out[position] = self.id_of[out[position]]
+            return count
         if self._is_wide(data, size):
             self._need_prepared()
             while position < size:

@@ -26,7 +26,7 @@ class Merger:
         self._ranks = None if merges is None else {pair: rank for rank, pair in enumerate(merges)}
 
     def prepare(self) -> None:
-        """Build now what would be built at its first use: here nothing, in the native twin tables for long pretokens."""
+        """Build now what its first use would: here nothing, in the native twin tables for long pretokens."""
 
     def merge(self, piece: bytes) -> list[int]:
         """Return the ids of one pretoken."""
