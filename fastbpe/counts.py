@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fastbpe.core.packed import PackedBytes
 from fastbpe.errors import TrainingError
 from fastbpe.files import whole_file
 from fastbpe.spec import UNICODE_VERSION, Split
@@ -42,6 +43,7 @@ MAX_HEADER = 1 << 24
 _HEAD = struct.Struct("<8sII")
 _BLOCK = struct.Struct("<III")
 # What must agree before counts may be added: all that decides how text is split.
+UNITS = ("document", "line")
 _SAME = ("splits", "special_tokens", "unicode_version")
 
 
@@ -59,11 +61,13 @@ class PretokenCounts(Mapping[bytes, int]):
 
     def __init__(
         self,
-        pretokens: Sequence[bytes],
+        pretokens: PackedBytes,
         counts: npt.NDArray[np.int64],
+        firsts: npt.NDArray[np.uint64] | None = None,
         *,
         splits: Sequence[Split],
         special_tokens: Sequence[str] = (),
+        unit: str = "document",
         n_documents: int = 0,
         n_bytes: int = 0,
         unicode_version: str = UNICODE_VERSION,
@@ -76,6 +80,8 @@ class PretokenCounts(Mapping[bytes, int]):
         self.unicode_version = unicode_version
         self._pretokens = pretokens
         self._counts = counts
+        self._firsts = firsts
+        self.unit = unit
         self.total = _total(counts)
 
     @classmethod
@@ -105,7 +111,7 @@ class PretokenCounts(Mapping[bytes, int]):
         kept = {key: int(count) for key, count in counts.items() if key and count}
         _check_total(sum(kept.values()))
         return cls(
-            list(kept),
+            PackedBytes.of(kept),
             np.fromiter(kept.values(), np.int64, len(kept)),
             splits=splits,
             special_tokens=special_tokens,
@@ -136,9 +142,9 @@ class PretokenCounts(Mapping[bytes, int]):
     def __repr__(self) -> str:
         return f"<PretokenCounts: {len(self)} pretokens, {self.total} in all, {self.n_documents} documents>"
 
-    def arrays(self) -> tuple[Sequence[bytes], npt.NDArray[np.int64]]:
-        """Return the pretokens and their counts, not to be changed, in no particular order."""
-        return self._pretokens, self._counts
+    def arrays(self) -> tuple[PackedBytes, npt.NDArray[np.int64], npt.NDArray[np.uint64] | None]:
+        """Return the pretokens, their counts and first places, not to be changed, in no particular order."""
+        return self._pretokens, self._counts, self._firsts
 
     def merge(self, other: PretokenCounts) -> PretokenCounts:
         """Return the counts of both; `+` is the same.
@@ -234,7 +240,7 @@ class PretokenCounts(Mapping[bytes, int]):
             raise TrainingError("the pretokens do not add up to what the header says")
         splits = [Split(pattern, gaps) for pattern, gaps in header["splits"]]
         return cls(
-            list(counts),
+            PackedBytes.of(counts),
             np.fromiter(counts.values(), np.int64, len(counts)),
             splits=splits,
             special_tokens=header["special_tokens"],

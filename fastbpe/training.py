@@ -33,6 +33,7 @@ def train(
     special_tokens: Sequence[str] = (),
     tie_break: str = "lexicographic",
     min_frequency: int = 1,
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> Tokenizer:
     """Learn a tokenizer from files.
@@ -51,6 +52,7 @@ def train(
         tie_break: which of equally frequent pairs is merged: "lexicographic" (the greater pair of byte strings),
             "huggingface" (as `tokenizers`, fed documents, with all bytes in its initial alphabet) or "smallest_id".
         min_frequency: pairs that occur less often are not merged.
+        threads: 1 to 1024; None means one for each core.
         progress: called a few times a second with ("count", bytes, bytes in all) and ("merge", merges, wanted).
 
     Raises:
@@ -60,7 +62,8 @@ def train(
         TrainingError: a file changed its size while it was read.
     """
     plan = _Plan("train()", vocab_size, pattern, special_tokens, tie_break, min_frequency)
-    return plan.train(count_files("train()", sources, plan.splits, plan.special_tokens, progress), progress)
+    counts = count_files("train()", sources, plan.splits, plan.special_tokens, progress, threads=threads)
+    return plan.train(counts, progress)
 
 
 def train_from_iterator(
@@ -146,9 +149,9 @@ class _Plan:
 
     def train(self, counts: PretokenCounts, progress: Progress | None) -> Tokenizer:
         """Merge, and put the tokenizer together."""
-        pretokens, weights = counts.arrays()
+        pretokens, weights, _ = counts.arrays()
         report = None if progress is None else lambda done, wanted: progress("merge", done, wanted)
-        merges = core.train_merges(pretokens, weights, self.n_merges, self.tie_break, self.min_frequency, report)
+        merges = core.train_merges(list(pretokens), weights, self.n_merges, self.tie_break, self.min_frequency, report)
         self._warn_of_special(merges)
         return Tokenizer(self._spec(merges, self._provenance(counts)))
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import regex
 
+from fastbpe.core import RegexSplitter
+from fastbpe.core.count_python import Counter as PythonCounter
 from fastbpe.counts import PretokenCounts
 from fastbpe.errors import TrainingError
 from fastbpe.pattern.automaton import compile_split
@@ -18,12 +20,13 @@ from fastbpe.spec import Split
 
 TABLES = compile_split(GPT2, gaps=True)
 SPLITS = (Split(GPT2),)
+HIGH = bytes(0xF5 + value % 11 for value in range(256))  # bytes that are nowhere in UTF-8
 SMALL = {b"a": 3, b"ab": 2, b"abc": 2**40, b"\x00\xff": 1, b"b" * 300: 7}
 
 
 def counted(counter) -> dict[bytes, int]:
-    pretokens, counts = counter.items()
-    assert counts.dtype == np.int64 and len(set(pretokens)) == len(pretokens)
+    pretokens, counts, firsts = counter.items()
+    assert counts.dtype == np.int64 and len(set(pretokens)) == len(pretokens) == len(counts) and firsts is None
     return dict(zip(pretokens, counts.tolist()))
 
 
@@ -36,30 +39,29 @@ def test_counter_equals_regex_however_the_text_is_cut(core, novel, cut):
     texts = [novel[3][:4000] + " \n " + "x" * 90 + "漢字" * 20 + "\0 \0", "", "  tail  "]
     counter = core.Counter(core.Splitter(TABLES))
     for text in texts:
-        for at in range(0, len(text), cut):
-            counter.push(text[at : at + cut].encode())
-        counter.finish()
-        assert counter.held == 0
+        data = text.encode()
+        for at in range(0, len(data), cut):
+            counter.take(data[at : at + cut])
+        counter.take(b"", True)
     assert counted(counter) == by_regex(*texts)
+    assert counted(counter) == {}
 
 
-def test_counter_with_a_pattern_run_by_regex(core):
-    counter = core.Counter(core.RegexSplitter(((GPT2, True),)))
-    counter.push(b"one two")
-    assert counter.held
-    counter.push(b"three  ")
-    counter.finish()
+def test_counter_with_a_pattern_run_by_regex():
+    counter = PythonCounter(RegexSplitter(((GPT2, True),)))
+    counter.take(b"one two")
+    counter.take(b"three  ", True)
     assert counted(counter) == by_regex("one twothree  ")
 
 
 def test_counter_keeps_pretokens_of_every_length_apart(core):
-    """Lengths around the 16 bytes that the native table keeps in place; enough of them to grow it."""
+    """Lengths around the 15 bytes that the native tables keep in place; enough of them to grow the shared ones."""
     r = random.Random(2)
-    pieces = [r.randbytes(r.randrange(1, 40)) for _ in range(9000)] + [b"\0" * n for n in range(1, 40)] * 2
+    pieces = [b"\xff" + r.randbytes(r.randrange(40)).translate(HIGH) for _ in range(120_000)]
+    pieces += [b"\xff" * n for n in range(1, 40)] * 2 + [b"\xff" * n for n in (32766, 32767, 32768, 70000)] * 2
     counter = core.Counter(core.Splitter(TABLES))
     for piece in pieces:
-        counter.raw(piece)
-    counter.raw(b"")
+        counter.take(piece, True)
     assert counted(counter) == Counter(pieces)
 
 

@@ -1,256 +1,536 @@
-"""Native twin of count_python."""
+"""Native twin of count_python.
 
-# One table with open addressing, 32 bytes a slot, two slots a cache line.  A pretoken of up to 16 bytes lies in the
-# slot itself, as two overlapping loads; a longer one lies in an arena and the slot holds its place and hash.
+A thread has a front: a table that fits its cache, two ways a set, in which most pretokens of a text are counted.  What
+it turns out goes to the shards that all threads share (count_table), a batch at a time.
+"""
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free
-from libc.string cimport memcmp, memcpy
+from cpython.pythread cimport PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock, WAIT_LOCK
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memchr, memcpy, memset
 
 import os
 
 import numpy as np
 
-from fastbpe.core.memory cimport resized, zeroed
-from fastbpe.core.split_native cimport DROPPED, Found, Splitter, SplitStream
+from fastbpe.core.count_table cimport (
+    BATCH, INLINE, LONG_KEY, NO_MEMORY, NO_PLACE, SHARDS, TOO_MANY, Key, Record, Shard, record_read, shard_add_all,
+    shard_clear,
+)
+from fastbpe.core.match_native cimport Matcher
+from fastbpe.core.packed import PackedBytes
+from fastbpe.core.split_native cimport BOXES_CHUNK, DROPPED, Found, Scan, SplitStream, Splitter, scan_reset
 
 cdef enum:
-    INLINE = 16          # bytes of a pretoken that fit a slot
-    SMALLEST = 4096      # slots
-    SLICE = 1 << 20      # bytes between two looks at signals
+    SETS = 4096          # of a front, two ways each: 256 KB
+    SLICE = 1 << 18      # bytes between two looks at signals
+    AROUND = 16          # valid bytes wanted on both sides of a cut: more than a window of the splitter reads
+    SMALL_WEIGHT = 1 << 30  # up to which a front may add up
+    KEPT = 1 << 16       # bytes of long keys that wait for their shards
+    GREAT = 1 << 10      # bytes of a key that does not wait
 
 # Known to nobody, so no text can be prepared in which all pretokens meet in one slot.
 cdef uint64_t SEED = int.from_bytes(os.urandom(8), "little")
 cdef uint64_t SECRET = int.from_bytes(os.urandom(8), "little") | 1
 
 cdef extern from "hash.h" nogil:
+    uint64_t hash_fold(uint64_t a, uint64_t b)
     uint64_t hash_of_bytes(const uint8_t *data, size_t size, uint64_t seed, uint64_t secret)
 
-
-cdef struct Slot:
-    uint64_t low         # the bytes; of a long pretoken its place in the arena
-    uint64_t high        # the bytes; of a long pretoken its hash
-    uint64_t length      # 0: empty
-    int64_t count
+cdef extern from "valid.h" nogil:
+    size_t valid_end(const uint8_t *data, size_t at, size_t size)
+    int valid_length(const uint8_t *data, size_t rest)
+    int valid_begun(const uint8_t *data, size_t rest)
 
 
-cdef inline uint64_t load64(const uint8_t *data) noexcept nogil:
-    cdef uint64_t value
-    memcpy(&value, data, 8)
-    return value
+cdef struct Word:
+    # The two words of a short key: what of 16 bytes belongs to it, and the length in the last byte.
+    uint64_t low
+    uint64_t high
+    uint64_t length
+
+cdef Word WORDS[INLINE + 1]
+
+cdef void make_words() noexcept:
+    cdef uint8_t data[16]
+    cdef int length
+    for length in range(INLINE + 1):
+        memset(data, 0, 16)
+        memset(data, 255, length)
+        memcpy(&WORDS[length], data, 16)
+        memset(data, 0, 16)
+        data[INLINE] = <uint8_t>length
+        memcpy(&WORDS[length].length, data + 8, 8)
+
+make_words()
 
 
-cdef inline uint32_t load32(const uint8_t *data) noexcept nogil:
-    cdef uint32_t value
-    memcpy(&value, data, 4)
-    return value
+cdef struct Way:
+    uint64_t low
+    uint64_t high
+    uint64_t count       # 0: empty
+    uint64_t first
 
 
-@cython.overflowcheck(False)
-cdef inline uint64_t hash_short(uint64_t low, uint64_t high, uint64_t length) noexcept nogil:
-    cdef uint64_t value = ((low ^ SEED) + length) * <uint64_t>0x9E3779B97F4A7C15
-    value = (value ^ (value >> 32) ^ high) * <uint64_t>0xD6E8FEB86659FD93
-    return value ^ (value >> 32)
+@cython.final
+cdef class Table:
+    """The shards; freed when the last counter is."""
+    cdef Shard shards[SHARDS]
+    cdef bint positions
 
-
-cdef inline uint64_t hash_long(const uint8_t *data, size_t length) noexcept nogil:
-    return hash_of_bytes(data, length, SEED, SECRET)
-
-
-cdef inline void pack(Slot *slot, const uint8_t *data, size_t length) noexcept nogil:
-    """Set the two words of a short pretoken; with its length they tell it from every other."""
-    slot.length = length
-    slot.high = 0
-    if length >= 8:
-        slot.low = load64(data)
-        slot.high = load64(data + length - 8)
-    elif length >= 4:
-        slot.low = load32(data) | <uint64_t>load32(data + length - 4) << 32
-    else:
-        slot.low = data[0] | <uint64_t>data[length >> 1] << 8 | <uint64_t>data[length - 1] << 16
-
-
-cdef bytes unpack(Slot *slot):
-    """Return the short pretoken that `pack` took apart."""
-    cdef uint8_t data[INLINE]
-    cdef uint32_t half
-    cdef size_t length = slot.length
-    if length >= 8:
-        memcpy(data, &slot.low, 8)
-        memcpy(data + length - 8, &slot.high, 8)
-    elif length >= 4:
-        half = <uint32_t>slot.low
-        memcpy(data, &half, 4)
-        half = <uint32_t>(slot.low >> 32)
-        memcpy(data + length - 4, &half, 4)
-    else:
-        data[length - 1] = <uint8_t>(slot.low >> 16)
-        data[length >> 1] = <uint8_t>(slot.low >> 8)
-        data[0] = <uint8_t>slot.low
-    return PyBytes_FromStringAndSize(<char *>data, length)
-
-
-cdef class Counter:
-    cdef SplitStream stream       # None: the pretokens come from a stream in Python
-    cdef object pieces
-    cdef Slot *slots
-    cdef size_t mask, used
-    cdef uint8_t *arena
-    cdef size_t arena_size, arena_room
-
-    def __cinit__(self, splitter):
-        if isinstance(splitter, Splitter):
-            self.stream = SplitStream(splitter)
-        else:
-            self.pieces = splitter.stream()
-        self.slots = <Slot *>zeroed(SMALLEST, sizeof(Slot))
-        self.mask = SMALLEST - 1
+    def __cinit__(self, bint positions):
+        cdef int at
+        self.positions = positions
+        for at in range(SHARDS):
+            self.shards[at].lock = PyThread_allocate_lock()
+            if self.shards[at].lock == NULL:
+                raise MemoryError
 
     def __dealloc__(self):
-        free(self.slots)
-        free(self.arena)
+        cdef int at
+        for at in range(SHARDS):
+            shard_clear(&self.shards[at])
+            if self.shards[at].lock != NULL:
+                PyThread_free_lock(self.shards[at].lock)
+
+    cdef size_t memory(self) noexcept nogil:
+        cdef size_t total = 0
+        cdef int at
+        for at in range(SHARDS):
+            total += self.shards[at].room + self.shards[at].capacity * sizeof(uint64_t)
+        return total
+
+
+cdef int failure(int kind) except -1 with gil:
+    if kind == NO_MEMORY:
+        raise MemoryError
+    if kind == TOO_MANY:
+        raise OverflowError("the count of a pretoken is 2**63 or more")
+    raise OverflowError("the distinct pretokens have more than 256 GB")
+
+
+@cython.final
+cdef class Counter:
+    cdef Table table
+    cdef Splitter splitter
+    cdef Matcher matcher
+    cdef bint lines
+    cdef Way *front
+    cdef Key *batches          # [SHARDS, BATCH]
+    cdef int filled[SHARDS]
+    cdef uint8_t *kept         # copies of the long keys in the batches
+    cdef size_t kept_size
+    cdef uint64_t weight
+    # The text of a document that is not counted yet; what follows are places in it.
+    cdef SplitStream stream
+    cdef uint64_t base         # where its buffer begins, in all text
+    cdef uint64_t limit        # pretokens from here on are not counted
+    cdef Py_ssize_t valid      # up to here it is valid UTF-8
+    cdef bint broken           # there an invalid byte stands
+    cdef Py_ssize_t clear      # up to here no special token begins
+    cdef Py_ssize_t match_end  # of the special token that begins there; 0: none is known
+    cdef Py_ssize_t looked     # up to here there is no end of a line
+
+    def __cinit__(self, splitter, Matcher matcher=None, *, bint positions=False, bint lines=False, Counter beside=None):
+        self.splitter = splitter
+        self.matcher = matcher
+        self.lines = lines
+        self.table = Table(positions) if beside is None else beside.table
+        self.stream = SplitStream(splitter)
+        self.front = <Way *>calloc(2 * SETS, sizeof(Way))
+        self.batches = <Key *>calloc(SHARDS * BATCH, sizeof(Key))
+        self.kept = <uint8_t *>malloc(KEPT)
+        if not self.front or not self.batches or not self.kept:
+            raise MemoryError
+        self.begin()
+
+    def __dealloc__(self):
+        free(self.front)
+        free(self.batches)
+        free(self.kept)
+
+    def sibling(self):
+        return Counter(
+            self.splitter, self.matcher, positions=self.table.positions, lines=self.lines, beside=self
+        )
 
     @property
-    def held(self):
-        return self.pieces.held if self.stream is None else self.stream.held
+    def cuts(self):
+        return self.lines or self.splitter.code.decide != NULL
 
-    def push(self, bytes data not None):
-        cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(data)
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(data), start = 0, end
-        if self.stream is None:
-            self.add_all(self.pieces.push(data))
-            return
-        while start < size:
-            end = min(start + SLICE, size)
-            while end < size and (text[end] & 0xC0) == 0x80:
-                end += 1
-            self.stream.append(text + start, end - start)
-            self.count(False)
-            self.stream.compact()
-            PyErr_CheckSignals()
-            start = end
+    @property
+    def memory(self):
+        return self.table.memory()
 
-    def finish(self):
-        if self.stream is None:
-            self.add_all(self.pieces.finish())
-            return
-        self.count(True)
+    @property
+    def reached(self):
+        return self.base + <uint64_t>self.stream.scan.given >= self.limit
+
+    def begin(self, uint64_t at=0, uint64_t weight=1, uint64_t limit=<uint64_t>-1):
+        if not 0 < weight < <uint64_t>1 << 63:
+            raise ValueError(f"weight must be 1 to 2**63 - 1, got {weight}")
         self.stream.clear()
+        self.base = at
+        self.limit = limit
+        self.weight = weight
+        self.valid = self.clear = self.match_end = self.looked = 0
+        self.broken = False
 
-    def raw(self, bytes data not None):
-        self.add_all([data] if data else [])
+    def take(self, bytes data not None, bint final=False):
+        cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(data)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data), start = 0, count
+        while True:
+            count = min(size - start, <Py_ssize_t>SLICE)
+            self.stream.append(text + start, count)
+            start += count
+            with nogil:
+                self.advance(final and start == size)
+                self.compact()
+            if start == size:
+                break
+            PyErr_CheckSignals()
+        if final:
+            self.begin(self.base + self.stream.size)
+
+    cdef void compact(self) noexcept nogil:
+        cdef Py_ssize_t before = self.stream.size, done
+        self.stream.compact()
+        done = before - self.stream.size
+        self.base += done
+        self.valid -= done
+        self.clear -= done
+        self.match_end -= done if self.match_end else 0
+        self.looked -= done
+
+    cdef void segment(self, Py_ssize_t at) noexcept nogil:
+        """A text begins here."""
+        cdef Scan *scan = &self.stream.scan
+        scan_reset(scan)
+        scan.origin = scan.given = scan.start = scan.end = scan.position = at
+        self.looked = at
+
+    cdef int advance(self, bint final) except -1 nogil:
+        """Count what no more text can change."""
+        cdef const uint8_t *data = self.stream.data
+        cdef const void *line
+        cdef Py_ssize_t size = self.stream.size, stop, end
+        cdef bint ends
+        while self.base + <uint64_t>self.stream.scan.given < self.limit:
+            if not self.broken and self.valid < size:
+                self.valid = valid_end(data, self.valid, size)
+                if self.valid < size:
+                    self.broken = final or not valid_begun(data + self.valid, size - self.valid)
+            ends = self.broken or (final and self.valid == size)
+            if self.matcher is None:
+                self.clear = self.valid
+            elif not self.match_end:
+                self.find(data, ends)
+            stop = self.clear
+            ends = ends and stop == self.valid and not self.match_end
+            if self.lines and stop > self.looked:
+                line = memchr(data + self.looked, 10, stop - self.looked)
+                self.looked = stop
+                if line != NULL:
+                    stop = <const uint8_t *>line - data + 1
+                    self.count(data, stop, True)
+                    self.segment(stop)
+                    continue
+            self.count(data, stop, ends or self.match_end > 0)
+            if self.match_end:
+                self.segment(self.match_end)
+                self.clear = self.match_end
+                self.match_end = 0
+                continue
+            if not self.broken or stop < self.valid:
+                break
+            self.segment(stop)  # of bytes that are not valid
+            end = stop
+            while end < size and not valid_length(data + end, size - end):
+                if not final and valid_begun(data + end, size - end):
+                    return 0
+                end += 1
+            if end == size and not final:
+                break
+            if self.base + <uint64_t>stop < self.limit:
+                self.add_any(data + stop, end - stop, self.base + stop)
+            self.segment(end)
+            self.valid = self.clear = end
+            self.broken = False
+        return 0
+
+    cdef int find(self, const uint8_t *data, bint ends) except -1 nogil:
+        """Find the next special token of the valid text; move `clear` up to it, or up to what may become one."""
+        cdef Py_ssize_t at = self.clear, size = self.valid, place, stop
+        cdef const void *first
+        cdef int node
+        while at < size:
+            if self.matcher.only >= 0:
+                first = memchr(data + at, self.matcher.only, size - at)
+                at = size if first == NULL else <const uint8_t *>first - data
+            else:
+                while at < size and not self.matcher.first[data[at]]:
+                    at += 1
+            if at == size:
+                break
+            node = self.matcher.first[data[at]]
+            place = at + 1
+            stop = 0
+            while True:
+                if self.matcher.nodes[node].number >= 0:
+                    stop = place
+                if place == size:
+                    if not ends and self.matcher.nodes[node].child:
+                        self.clear = at
+                        return 0
+                    break
+                node = self.matcher._step(node, data[place])
+                if not node:
+                    break
+                place += 1
+            if stop:
+                self.clear = at
+                self.match_end = stop
+                return 0
+            at += 1
+        self.clear = size
+        return 0
+
+    cdef int count(self, const uint8_t *data, Py_ssize_t size, bint final) except -1 nogil:
+        """Count the pretokens of the segment that ends at `size`, or goes on there."""
+        cdef Scan *scan = &self.stream.scan
+        cdef Found found
+        cdef Py_ssize_t begin, end, at, limit
+        cdef bint more = size > scan.given
+        limit = <Py_ssize_t>min(self.limit - self.base, <uint64_t>1 << 62)
+        while more:
+            more = self.splitter.fill(data, size, final, scan, &found)
+            if scan.given >= limit:
+                while found.count and found.base + <Py_ssize_t>(found.ends[found.count - 1] & ~DROPPED) > limit:
+                    found.count -= 1
+                more = False
+            begin = found.begin
+            for at in range(found.count):
+                end = found.base + (found.ends[at] & ~DROPPED)
+                if not found.ends[at] & DROPPED:
+                    self.add(data + begin, end - begin, self.base + begin)
+                begin = end
+        return 0
+
+    cdef int add_any(self, const uint8_t *data, size_t length, uint64_t first) except -1 nogil:
+        """Count a key behind which nothing may be read."""
+        cdef uint8_t copy[16]
+        if length > INLINE:
+            return self.add(data, length, first)
+        memcpy(copy, data, length)
+        return self.add(copy, length, first)
+
+    cdef inline int add(self, const uint8_t *data, size_t length, uint64_t first) except -1 nogil:
+        """Count one key of at least one byte; 16 bytes can be read."""
+        cdef Key key
+        cdef Way *ways
+        cdef Way *worse
+        if length > INLINE:
+            return self.add_long(data, length, first)
+        memcpy(&key.low, data, 16)
+        key.low &= WORDS[length].low
+        key.high = (key.high & WORDS[length].high) | WORDS[length].length
+        key.hash = hash_fold(key.low ^ SEED, key.high ^ SECRET)
+        ways = self.front + 2 * (key.hash & (SETS - 1))
+        if ways.low == key.low and ways.high == key.high:
+            ways.count += self.weight
+            return 0
+        worse = ways + 1
+        if worse.low == key.low and worse.high == key.high:
+            worse.count += self.weight
+            return 0
+        return self.replace(&key, ways if ways.count < worse.count else worse, first)
+
+    cdef int add_long(self, const uint8_t *data, size_t length, uint64_t first) except -1 nogil:
+        cdef Key key
+        key.high = length
+        key.hash = hash_of_bytes(data, length, SEED, SECRET)
+        key.count = self.weight | LONG_KEY
+        key.first = first
+        if length > GREAT:
+            key.low = <uint64_t><size_t>data
+            self.hand_on(&key)
+            return self.flush_batch(<int>(key.hash >> 58))
+        if self.kept_size + length > KEPT:
+            self.flush_batches()
+        memcpy(self.kept + self.kept_size, data, length)
+        key.low = <uint64_t><size_t>(self.kept + self.kept_size)
+        self.kept_size += length
+        return self.hand_on(&key)
+
+    cdef int replace(self, Key *key, Way *way, uint64_t first) except -1 nogil:
+        """Take a key into a way; what was there goes to its shard."""
+        cdef Key old
+        if self.weight > SMALL_WEIGHT:
+            key.count = self.weight
+            key.first = first
+            return self.hand_on(key)
+        if way.count:
+            old.low = way.low
+            old.high = way.high
+            old.count = way.count
+            old.first = way.first
+            old.hash = hash_fold(old.low ^ SEED, old.high ^ SECRET)
+            self.hand_on(&old)
+        way.low = key.low
+        way.high = key.high
+        way.count = self.weight
+        way.first = first
+        return 0
+
+    cdef int hand_on(self, const Key *key) except -1 nogil:
+        cdef int shard = <int>(key.hash >> 58)
+        self.batches[shard * BATCH + self.filled[shard]] = key[0]
+        self.filled[shard] += 1
+        if self.filled[shard] == BATCH:
+            return self.flush_batch(shard)
+        return 0
+
+    cdef int flush_batch(self, int shard) except -1 nogil:
+        cdef int count = self.filled[shard], failed
+        self.filled[shard] = 0
+        if count:
+            failed = shard_add_all(
+                &self.table.shards[shard], self.batches + shard * BATCH, count, self.table.positions
+            )
+            if failed:
+                return failure(failed)
+        return 0
+
+    cdef int flush_batches(self) except -1 nogil:
+        cdef int shard
+        for shard in range(SHARDS):
+            self.flush_batch(shard)
+        self.kept_size = 0
+        return 0
+
+    def flush(self):
+        cdef Way *way
+        cdef Key key
+        cdef Py_ssize_t at
+        with nogil:
+            for at in range(2 * SETS):
+                way = self.front + at
+                if way.count:
+                    key.low = way.low
+                    key.high = way.high
+                    key.count = way.count
+                    key.first = way.first
+                    key.hash = hash_fold(key.low ^ SEED, key.high ^ SECRET)
+                    self.hand_on(&key)
+            memset(self.front, 0, 2 * SETS * sizeof(Way))
+            self.flush_batches()
 
     def items(self):
-        cdef size_t index, filled = 0
-        cdef Slot *slot
-        cdef int64_t[::1] view
-        pretokens = []
-        counts = np.empty(self.used, dtype=np.int64)
-        view = counts
-        for index in range(self.mask + 1):
-            slot = self.slots + index
-            if slot.length == 0:
-                continue
-            if slot.length <= INLINE:
-                pretokens.append(unpack(slot))
-            else:
-                pretokens.append(PyBytes_FromStringAndSize(<char *>self.arena + slot.low, slot.length))
-            view[filled] = slot.count
-            filled += 1
-        return pretokens, counts
+        cdef Py_ssize_t n = 0, total = 0
+        cdef int at
+        cdef int64_t[::1] offsets
+        cdef uint8_t[::1] blob
+        cdef int64_t[::1] counts
+        cdef uint64_t[::1] firsts
+        self.flush()
+        for at in range(SHARDS):
+            n += self.table.shards[at].used
+            total += self.table.shards[at].key_bytes
+        offsets_array = np.empty(n + 1, dtype=np.int64)
+        blob_array = np.empty(total, dtype=np.uint8)
+        counts_array = np.empty(n, dtype=np.int64)
+        firsts_array = np.empty(n if self.table.positions else 0, dtype=np.uint64)
+        offsets, blob, counts, firsts = offsets_array, blob_array, counts_array, firsts_array
+        offsets[0] = 0
+        if n:
+            n = total = 0
+            with nogil:
+                for at in range(SHARDS):
+                    self.take_shard(
+                        &self.table.shards[at], &offsets[0], &blob[0], &counts[0],
+                        &firsts[0] if self.table.positions else NULL, &n, &total
+                    )
+        return PackedBytes(offsets_array, blob_array), counts_array, firsts_array if self.table.positions else None
 
-    cdef int add_all(self, pieces) except -1:
-        cdef bytes piece
-        for piece in pieces:
-            self.add(<const uint8_t *>PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
-        return 0
+    cdef void take_shard(
+        self, Shard *shard, int64_t *offsets, uint8_t *blob, int64_t *counts, uint64_t *firsts, Py_ssize_t *n,
+        Py_ssize_t *total
+    ) noexcept nogil:
+        """Append what a shard holds, and empty it: there is never a second copy of more than one."""
+        cdef Record record
+        cdef uint8_t *at = shard.records
+        PyThread_acquire_lock(shard.lock, WAIT_LOCK)
+        while at < shard.records + shard.size:
+            record_read(at, firsts != NULL, &record)
+            if record.count:
+                memcpy(blob + total[0], record.bytes, record.length)
+                counts[n[0]] = record.count
+                if firsts != NULL:
+                    firsts[n[0]] = record.first
+                n[0] += 1
+                total[0] += record.length
+                offsets[n[0]] = total[0]
+            at = record.bytes + record.length
+        shard_clear(shard)
+        PyThread_release_lock(shard.lock)
 
-    cdef int count(self, bint final) except -1:
-        """Count what the stream can give out."""
-        cdef Found found
-        cdef Py_ssize_t begin, end, at
-        cdef bint more = True
+    def cut(self, bytes window not None, Py_ssize_t begin, Py_ssize_t longest=0):
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(window)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(window), at = 0, end, place
+        cdef const void *line
         with nogil:
-            while more:
-                more = self.stream.splitter.fill(
-                    self.stream.data, self.stream.size, final, &self.stream.scan, &found
-                )
-                begin = found.begin
-                for at in range(found.count):
-                    end = found.base + (found.ends[at] & ~DROPPED)
-                    if not found.ends[at] & DROPPED:
-                        self.add(self.stream.data + begin, end - begin)
-                    begin = end
-        return 0
-
-    cdef int add(self, const uint8_t *data, size_t length) except -1 nogil:
-        """Count one pretoken of at least one byte."""
-        cdef Slot key
-        cdef Slot *slot
-        cdef size_t index
-        if length <= INLINE:
-            pack(&key, data, length)
-            index = hash_short(key.low, key.high, length) & self.mask
-            while True:
-                slot = self.slots + index
-                if slot.low == key.low and slot.high == key.high and slot.length == length:
-                    slot.count += 1
-                    return 0
-                if slot.length == 0:
-                    break
-                index = (index + 1) & self.mask
-        else:
-            key.length = length
-            key.high = hash_long(data, length)
-            index = key.high & self.mask
-            while True:
-                slot = self.slots + index
-                if slot.high == key.high and slot.length == length:
-                    if memcmp(self.arena + slot.low, data, length) == 0:
-                        slot.count += 1
-                        return 0
-                if slot.length == 0:
-                    break
-                index = (index + 1) & self.mask
-            key.low = self.keep(data, length)
-        key.count = 1
-        slot[0] = key
-        self.used += 1
-        if 3 * self.used > 2 * self.mask:
-            self.grow()
-        return 0
-
-    cdef size_t keep(self, const uint8_t *data, size_t length) except? 0 nogil:
-        """Copy a long pretoken into the arena; return its place."""
-        cdef size_t place = self.arena_size, room
-        if place + length > self.arena_room:
-            room = place + length + self.arena_room // 2 + SMALLEST
-            self.arena = <uint8_t *>resized(self.arena, room, 1)
-            self.arena_room = room
-        memcpy(self.arena + place, data, length)
-        self.arena_size += length
+            while at < size and data[at] & 0xC0 == 0x80:  # the next byte begins a character, whatever came before
+                at += 1
+            while at < size:
+                if self.lines:
+                    place = max(begin, 1)
+                    line = memchr(data + place - 1, 10, size - place + 1) if place <= size else NULL
+                    place = -1 if line == NULL else <const uint8_t *>line - data + 1
+                    end = size
+                else:
+                    end = valid_end(data, at, size)
+                    place = self.cut_within(data, at, end, begin)
+                if 0 <= place <= size - AROUND - longest and place >= begin:
+                    if not self.special_near(data, size, place, longest):
+                        break
+                    begin = place + 1
+                    at = max(at, begin - AROUND)
+                    while at < size and data[at] & 0xC0 == 0x80:
+                        at += 1
+                    continue
+                place = -1
+                at = end + 1
+                while at < size and data[at] & 0xC0 == 0x80:
+                    at += 1
+            else:
+                place = -1
         return place
 
-    cdef int grow(self) except -1 nogil:
-        """Double the table."""
-        cdef size_t index, place, size = self.mask + 1, mask = 2 * size - 1
-        cdef Slot *slot
-        cdef Slot *grown = <Slot *>zeroed(2 * size, sizeof(Slot))
-        for index in range(size):
-            slot = self.slots + index
-            if slot.length == 0:
-                continue
-            if slot.length <= INLINE:
-                place = hash_short(slot.low, slot.high, slot.length) & mask
-            else:
-                place = slot.high & mask
-            while grown[place].length:
-                place = (place + 1) & mask
-            grown[place] = slot[0]
-        free(self.slots)
-        self.slots = grown
-        self.mask = mask
+    cdef Py_ssize_t cut_within(self, const uint8_t *data, Py_ssize_t at, Py_ssize_t end, Py_ssize_t begin) noexcept nogil:
+        """Return a boundary of all texts with these valid characters, from `begin` on; or -1."""
+        cdef Py_ssize_t from_ = max(at + AROUND, begin), place
+        while from_ < end and data[from_] & 0xC0 == 0x80:
+            from_ += 1
+        if from_ >= end - AROUND:
+            return -1
+        place = self.splitter.sure_boundary(data + at, end - at, from_ - at)
+        return -1 if place < 0 or place + at > end - AROUND else place + at
+
+    cdef bint special_near(self, const uint8_t *data, Py_ssize_t size, Py_ssize_t place, Py_ssize_t longest) noexcept nogil:
+        """Return whether a special token may lie over a place or in the characters around it."""
+        cdef Py_ssize_t at, stop
+        cdef int node
+        if self.matcher is None:
+            return 0
+        for at in range(max(place - longest - AROUND, 0), min(place + AROUND, size)):
+            node = self.matcher.first[data[at]]
+            stop = at + 1
+            while node:
+                if self.matcher.nodes[node].number >= 0 or stop == size:
+                    return 1
+                node = self.matcher._step(node, data[stop])
+                stop += 1
         return 0
