@@ -21,7 +21,7 @@ FLOORS = (
     {"errors"},
     {"pattern", "core", "files", "release"},
     {"spec"},
-    {"normalize", "formats", "encodings", "streaming", "arrow", "batch", "counts", "ids"},
+    {"normalize", "formats", "encodings", "streaming", "arrow", "batch", "counts", "counts_file", "ids"},
     {"tokenizer"},
     {"counting", "text"},
     {"training"},

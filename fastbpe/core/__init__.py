@@ -18,6 +18,7 @@ _ROOMS = {
     "decode": ("Decoder",),
     "match": ("Matcher",),
     "count": ("Counter",),
+    "counts": ("decode_block", "encode_block", "gather", "sort_order", "starts"),
     "train": ("train_merges",),
     "arrow": ("schema_capsule", "array_capsule"),
 }
@@ -61,6 +62,11 @@ EncodeStream = _chosen.EncodeStream
 Decoder = _chosen.Decoder
 Matcher = _chosen.Matcher
 Counter = _chosen.Counter
+decode_block = _chosen.decode_block
+encode_block = _chosen.encode_block
+gather = _chosen.gather
+sort_order = _chosen.sort_order
+starts = _chosen.starts
 train_merges = _chosen.train_merges
 schema_capsule = _chosen.schema_capsule
 array_capsule = _chosen.array_capsule

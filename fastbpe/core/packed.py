@@ -30,6 +30,17 @@ class PackedBytes(Sequence[bytes]):
         np.cumsum(np.fromiter(map(len, kept), np.int64, len(kept)), out=offsets[1:])
         return cls(offsets, np.frombuffer(b"".join(kept), dtype=np.uint8))
 
+    @classmethod
+    def join(cls, parts: Sequence[PackedBytes]) -> PackedBytes:
+        """Return the strings of all parts, one behind the other."""
+        offsets = np.zeros(sum(map(len, parts)) + 1, dtype=np.int64)
+        at = place = 0
+        for part in parts:
+            np.add(part.offsets[1:], place, out=offsets[at + 1 : at + 1 + len(part)])
+            at += len(part)
+            place += int(part.offsets[-1])
+        return cls(offsets, np.concatenate([part.blob for part in parts]))
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
