@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from fastbpe.arrow import TokenBatch
 from fastbpe.core import BACKEND
-from fastbpe.counting import count_pretokens
-from fastbpe.counts import PretokenCounts
+from fastbpe.counting import count_pretokens, count_pretokens_from_iterator
+from fastbpe.counts import PretokenCounts, merge_counts
 from fastbpe.errors import (
     Error,
     LimitError,
@@ -57,10 +57,12 @@ __all__ = [
     "__version__",
     "backend",
     "count_pretokens",
+    "count_pretokens_from_iterator",
     "encoding_for_model",
     "get_encoding",
     "list_encoding_names",
     "load",
+    "merge_counts",
     "patterns",
     "train",
     "train_from_counts",

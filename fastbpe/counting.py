@@ -6,24 +6,35 @@ several threads, which live for one call.
 
 from __future__ import annotations
 
+import itertools
+import operator
 import os
+import queue
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from fastbpe import core
 from fastbpe.core import count_python
-from fastbpe.counts import UNITS, PretokenCounts
+from fastbpe.counts import PretokenCounts
+from fastbpe.counts_file import UNITS, CountsWriter, Entries, Header
 from fastbpe.errors import TrainingError
+from fastbpe.files import whole_file
 from fastbpe.formats import named_splits
 from fastbpe.ids import show
+from fastbpe.sources import is_compressed_text, is_plain, read_blocks, read_documents
 from fastbpe.spec import Split
+from fastbpe.spill import LEAST_MEMORY, Spill
 from fastbpe.streaming import to_utf8
 from fastbpe.tokenizer import make_splitter
 
-__all__ = ["count_pretokens"]
+__all__ = ["count_pretokens", "count_pretokens_from_iterator"]
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 Sources: TypeAlias = "StrPath | Sequence[StrPath]"
@@ -34,9 +45,9 @@ BLOCK = 1 << 18  # bytes read at once
 RANGE = 1 << 20  # bytes of a file that one thread counts before it asks for more
 WINDOW = 1 << 12  # bytes in which a place for a cut is looked for
 AROUND = 64  # bytes before them that are looked at; more than the counter wants
+TEXT = 64  # bytes that a text of a batch counts for beside its own
 MAX_THREADS = 1024
 PROGRESS_SECONDS = 0.25
-
 
 
 def count_pretokens(
@@ -46,12 +57,18 @@ def count_pretokens(
     special_tokens: Sequence[str] = (),
     unit: str = "document",
     positions: bool = False,
+    min_count: int = 1,
+    text_field: str = "text",
     threads: int | None = None,
+    max_memory: int | None = None,
+    temp_dir: StrPath | None = None,
+    output: StrPath | None = None,
     progress: Progress | None = None,
-) -> PretokenCounts:
+) -> PretokenCounts | None:
     """Count the pretokens of files, as `train` does before it merges.
 
-    Each file is one document.  The counts do not depend on the number of threads.
+    A file is one document; one that ends with .jsonl or .parquet holds one in each line or row, and .gz and .zst are
+    decompressed on the way.  The counts do not depend on the number of threads, nor on the memory.
 
     Args:
         sources: a path, or a sequence of paths.
@@ -60,19 +77,80 @@ def count_pretokens(
         unit: "document", or "line": every line with its line feed is a text of its own, as tokenizers'
             `Tokenizer.train(files)` sees it.
         positions: note where each pretoken is first, for the tie-break "first_seen"; 8 bytes a pretoken more.
+        min_count: pretokens that occur less often are left out at the end.  What is learned then is an approximation:
+            rare pretokens together may decide a merge.
+        text_field: the key or column of the text in .jsonl and .parquet.
         threads: 1 to 1024; None means one for each core.
+        max_memory: bytes, 16 MiB or more; beyond it sorted runs go to temporary files.  The result is held as well,
+            unless it goes to `output`.
+        temp_dir: the folder of temporary files; None: that of the system.
+        output: a file for the counts, as `PretokenCounts.save` writes; complete under its name, or not at all.
         progress: called a few times a second with ("count", bytes, bytes in all).
+
+    Returns:
+        The counts, or None with an `output`.
 
     Raises:
         PatternError: the pattern cannot be used.
-        OSError: a file cannot be read.
-        TrainingError: a file changed its size while it was read; or a count is 2**63 or more.
+        OSError: a file cannot be read or written.
+        ImportError: a package is missing that reads such files; it names the extra.
+        TrainingError: a file changed its size while it was read or is damaged, or a count is 2**63 or more.
     """
     function = "count_pretokens()"
     splits, special = checked_splits(function, pattern), checked_special_tokens(function, special_tokens)
-    return count_files(
-        function, sources, splits, special, progress, unit=unit, positions=positions, threads=threads
-    )
+    if not isinstance(text_field, str):
+        raise TypeError(f"{function}: text_field must be a str, got {show(text_field)}")
+    paths = _paths(function, sources)
+    with _Counting(
+        function, splits, special, progress, unit, positions, threads, max_memory, temp_dir, min_count
+    ) as counting:
+        counting.files(paths, text_field)
+        if output is None:
+            return counting.counts()
+        counting.write(output)
+    return None
+
+
+def count_pretokens_from_iterator(
+    texts: Iterable[str | bytes],
+    *,
+    pattern: str = "gpt2",
+    special_tokens: Sequence[str] = (),
+    weights: Iterable[int] | None = None,
+    unit: str = "document",
+    positions: bool = False,
+    min_count: int = 1,
+    threads: int | None = None,
+    max_memory: int | None = None,
+    temp_dir: StrPath | None = None,
+    output: StrPath | None = None,
+    progress: Progress | None = None,
+) -> PretokenCounts | None:
+    """Count the pretokens of documents, each a str or bytes; the rest is as `count_pretokens`.
+
+    The iterable is asked by the calling thread alone.
+
+    Args:
+        weights: how often each document is counted, 0 or more; as many as there are texts.
+
+    Raises:
+        TypeError: an item is neither, or a weight is not an int; it names the index.  What the iterables raise passes
+            through.
+        ValueError: a weight is negative, or there are more or fewer weights than texts.
+    """
+    function = "count_pretokens_from_iterator()"
+    splits, special = checked_splits(function, pattern), checked_special_tokens(function, special_tokens)
+    _check_iterable(function, texts)
+    if weights is not None and not isinstance(weights, Iterable):
+        raise TypeError(f"{function}: weights must be an iterable of int, got {show(weights)}")
+    with _Counting(
+        function, splits, special, progress, unit, positions, threads, max_memory, temp_dir, min_count
+    ) as counting:
+        counting.texts(texts, weights)
+        if output is None:
+            return counting.counts()
+        counting.write(output)
+    return None
 
 
 def count_files(
@@ -85,18 +163,16 @@ def count_files(
     unit: str = "document",
     positions: bool = False,
     threads: int | None = None,
+    max_memory: int | None = None,
+    temp_dir: StrPath | None = None,
 ) -> PretokenCounts:
-    paths = [sources] if isinstance(sources, (str, os.PathLike)) else sources
-    if not isinstance(paths, Sequence) or isinstance(paths, (bytes, bytearray, memoryview)):
-        raise TypeError(f"{function}: sources must be a path or a sequence of paths, got {show(sources)}")
-    for index, path in enumerate(paths):
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(f"{function}: sources must hold paths, got {show(path)} at index {index}")
-    counting = _Counting(function, splits, special_tokens, progress, unit, positions, threads)
-    # All sizes first: a path that does not exist ends the training before hours of counting.
-    counting.total = sum(os.stat(path).st_size for path in paths)
-    counting.files(paths)
-    return counting.counts()
+    """Count files for training; the options are those of `count_pretokens`."""
+    paths = _paths(function, sources)
+    with _Counting(
+        function, splits, special_tokens, progress, unit, positions, threads, max_memory, temp_dir
+    ) as counting:
+        counting.files(paths, "text")
+        return counting.counts()
 
 
 def count_texts(
@@ -108,15 +184,32 @@ def count_texts(
     function: str = "train_from_iterator()",
     unit: str = "document",
     positions: bool = False,
+    threads: int | None = None,
+    max_memory: int | None = None,
+    temp_dir: StrPath | None = None,
 ) -> PretokenCounts:
+    """Count texts for training; the options are those of `count_pretokens`."""
+    _check_iterable(function, texts)
+    with _Counting(
+        function, splits, special_tokens, progress, unit, positions, threads, max_memory, temp_dir
+    ) as counting:
+        counting.texts(texts, None)
+        return counting.counts()
+
+
+def _paths(function: str, sources: Sources) -> Sequence[StrPath]:
+    paths = [sources] if isinstance(sources, (str, os.PathLike)) else sources
+    if not isinstance(paths, Sequence) or isinstance(paths, (bytes, bytearray, memoryview)):
+        raise TypeError(f"{function}: sources must be a path or a sequence of paths, got {show(sources)}")
+    for index, path in enumerate(paths):
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"{function}: sources must hold paths, got {show(path)} at index {index}")
+    return paths
+
+
+def _check_iterable(function: str, texts: object) -> None:
     if isinstance(texts, (str, bytes, bytearray, memoryview)) or not isinstance(texts, Iterable):
         raise TypeError(f"{function}: texts must be an iterable of str or bytes, got {show(texts)}")
-    counting = _Counting(function, splits, special_tokens, progress, unit, positions, 1)
-    for index, text in enumerate(texts):
-        if not isinstance(text, (str, bytes, bytearray, memoryview)):
-            raise TypeError(f"{function}: texts must hold str or bytes, got {show(text)} at index {index}")
-        counting.document(to_utf8(str.__str__(text)) if isinstance(text, str) else bytes(text))
-    return counting.counts()
 
 
 class _File:
@@ -152,6 +245,10 @@ class _File:
         self._file.close()
 
 
+# A job: what a thread does with its counter and its number.
+Job: TypeAlias = Callable[[Any, int], None]
+
+
 class _Counting:
     """Documents into one table, by several threads."""
 
@@ -164,62 +261,143 @@ class _Counting:
         unit: str,
         positions: bool,
         threads: int | None,
+        max_memory: int | None,
+        temp_dir: StrPath | None,
+        min_count: int = 1,
     ) -> None:
         if unit not in UNITS:
             raise ValueError(f"{function}: unit must be one of {', '.join(UNITS)}, got {show(unit)}")
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
             raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {show(threads)}")
-        self._splits, self._special_tokens, self._unit, self._positions = splits, special_tokens, unit, positions
+        if max_memory is not None and (type(max_memory) is not int or max_memory < LEAST_MEMORY):
+            raise ValueError(
+                f"{function}: max_memory must be at least {LEAST_MEMORY} bytes or None, got {show(max_memory)}"
+            )
+        if type(min_count) is not int or min_count < 1:
+            raise ValueError(f"{function}: min_count must be an int of at least 1, got {show(min_count)}")
+        self._function, self._min_count = function, min_count
+        self._header = Header(splits, special_tokens, unit, bool(positions))
         special = [(text.encode(), number) for number, text in enumerate(special_tokens)]
         self._longest = max((len(text) for text, _ in special), default=0)
         self._counter = counter_of(
-            make_splitter(splits, True), special, positions=positions, lines=unit == "line"
+            make_splitter(splits, True), special, positions=bool(positions), lines=unit == "line"
         )
-        self._threads = threads or os.cpu_count() or 1
+        python = isinstance(self._counter, count_python.Counter)
+        self._threads = 1 if python else threads or os.cpu_count() or 1
+        self._spill = None if max_memory is None else Spill(max_memory, temp_dir, self._threads, self._header)
         self._progress = progress
-        self.total: int | None = None  # bytes, for the progress
+        self._total: int | None = None  # bytes, for the progress
         self._reported = time.monotonic()
         self._documents = 0
         self._bytes = 0  # of the documents begun so far
         self._read = [0] * self._threads  # bytes, by the number of the thread
-        self._lock = threading.Lock()  # of the parts
+        self._lock = threading.Lock()  # of who asks for the next job
         self._opened: list[_File] = []
         self._failure: BaseException | None = None
 
-    def document(self, data: bytes, weight: int = 1) -> None:
-        """Count one document."""
-        self._counter.begin(self._bytes, weight)
-        for at in range(0, len(data) or 1, BLOCK):
-            block = data[at : at + BLOCK] if len(data) > BLOCK else data
-            self._counter.take(block, at + BLOCK >= len(data))
-            self._note(0, len(block))
-        self._bytes += len(data)
-        self._documents += 1
+    def __enter__(self) -> _Counting:
+        return self
 
-    def files(self, paths: Sequence[StrPath]) -> None:
-        """Count files, each a document."""
-        many = (self.total or 0) > 2 * RANGE and not isinstance(self._counter, count_python.Counter)
-        threads = self._threads if many else 1
-        parts = self._parts(paths, RANGE if threads > 1 and self._counter.cuts else 0)
+    def __exit__(self, *error: object) -> None:
+        for file in self._opened:
+            file.close()
+        if self._spill is not None:
+            self._spill.close()
+
+    def files(self, paths: Sequence[StrPath], text_field: str) -> None:
+        """Count files."""
+        # All sizes first: a path that does not exist ends the training before hours of counting.
+        self._total = total = sum(os.stat(path).st_size for path in paths)
+        if not all(map(is_plain, paths)):
+            self._total = None
+        threads = self._threads if total > 2 * RANGE or self._total is None else 1
+        jobs = self._file_jobs(paths, RANGE if threads > 1 and self._counter.cuts else 0, text_field)
 
         def work(number: int) -> None:
             counter = self._counter.sibling() if number else self._counter
             while self._failure is None:
                 with self._lock:
-                    part = next(parts, None)
-                if part is None:
+                    job = next(jobs, None)
+                if job is None:
                     break
-                file, begin, end, base = part
-                self._count_part(counter, number, file, begin, end, base)
-                with self._lock:
-                    file.done()
+                job(counter, number)
             counter.flush()
 
-        try:
-            self._run(work, threads)
-        finally:
-            for file in self._opened:
-                file.close()
+        self._run(work, threads)
+
+    def texts(self, texts: Iterable[str | bytes], weights: Iterable[int] | None) -> None:
+        """Count texts; the caller's thread makes the jobs, and does them itself where the others are behind."""
+        waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        jobs = self._jobs(self._checked(texts, weights))
+        begun = [*itertools.islice(jobs, 2)]
+        threads = self._threads if len(begun) == 2 else 1
+
+        def work(number: int) -> None:
+            counter = self._counter.sibling() if number else self._counter
+            try:
+                for job in itertools.chain(begun, jobs) if number == 0 else ():
+                    if self._failure is not None:
+                        break
+                    if waiting.qsize() < 2 * (threads - 1):
+                        waiting.put(job)
+                    else:
+                        job(counter, number)
+            finally:
+                for _ in range(threads if number == 0 else 0):
+                    waiting.put(None)
+            while (job_or_end := waiting.get()) is not None:
+                if self._failure is None:
+                    job_or_end(counter, number)
+            counter.flush()
+
+        self._run(work, threads)
+
+    def _checked(
+        self, texts: Iterable[str | bytes], weights: Iterable[int] | None
+    ) -> Iterator[tuple[str | bytes, int]]:
+        """Yield the texts with their weights."""
+        rest = itertools.repeat(1) if weights is None else iter(weights)
+        index = -1
+        for index, text in enumerate(texts):
+            if not isinstance(text, (str, bytes, bytearray, memoryview)):
+                raise TypeError(f"{self._function}: texts must hold str or bytes, got {show(text)} at index {index}")
+            weight = next(rest, None)
+            if weight is None:
+                raise ValueError(f"{self._function}: weights must be as many as texts, got {index}")
+            if isinstance(weight, bool) or not hasattr(weight, "__index__"):
+                raise TypeError(f"{self._function}: weights must hold int, got {show(weight)} at index {index}")
+            if not 0 <= weight < 2**63:
+                raise ValueError(f"{self._function}: weights must be 0 to 2**63 - 1, got {weight} at index {index}")
+            yield text, operator.index(weight)
+        if weights is not None and next(rest, None) is not None:
+            raise ValueError(f"{self._function}: weights must be as many as texts, got more than {index + 1}")
+
+    def _jobs(self, texts: Iterable[tuple[str | bytes, int]]) -> Iterator[Job]:
+        """Yield jobs of about a range each."""
+        batch: list[tuple[bytes, int, int]] = []
+        size = 0
+        for text, weight in texts:
+            data = to_utf8(str.__str__(text)) if isinstance(text, str) else bytes(text)
+            if weight:
+                batch.append((data, weight, self._bytes))
+            self._bytes += len(data)
+            self._documents += 1
+            size += len(data) + TEXT
+            if size >= RANGE:
+                yield partial(self._count_texts, batch)
+                batch, size = [], 0
+        if batch:
+            yield partial(self._count_texts, batch)
+
+    def _count_texts(self, batch: list[tuple[bytes, int, int]], counter: Any, number: int) -> None:
+        for data, weight, place in batch:
+            counter.begin(place, weight)
+            for at in range(0, len(data) or 1, BLOCK):
+                block = data[at : at + BLOCK] if len(data) > BLOCK else data
+                counter.take(block, at + BLOCK >= len(data))
+                self._note(counter, number, len(block))
+                if self._failure is not None:
+                    return
 
     def _run(self, work: Callable[[int], None], threads: int) -> None:
         """Run `work` on the caller's thread, with the number 0, and on others; all have ended when it returns."""
@@ -251,26 +429,36 @@ class _Counting:
         if self._failure is not None:
             raise self._failure
 
-    def _parts(self, paths: Sequence[StrPath], size: int) -> Iterator[tuple[_File, int, int, int]]:
-        """Yield (file, begin, end, place of the file in all text); with a size, parts of about so many bytes."""
+    def _file_jobs(self, paths: Sequence[StrPath], size: int, text_field: str) -> Iterator[Job]:
+        """Yield jobs; with a size, plain files in parts of about so many bytes."""
         for path in paths:
-            file = _File(path)
-            self._opened = [*(other for other in self._opened if other.parts), file]
-            begin = 0
-            for place in range(size, file.size - size // 2, size) if size and file.regular else ():
-                end = self._cut(file, place)
-                if end > begin:
-                    file.parts += 1
-                    yield file, begin, end, self._bytes
-                    begin = end
-            if file.regular:
-                file.parts += 1
-                yield file, begin, file.size, self._bytes
-                self._bytes += file.size
+            if is_plain(path):
+                yield from self._parts(path, size)
+            elif is_compressed_text(path):
+                self._count_stream(read_blocks(path, BLOCK))
+                self._documents += 1
             else:
-                self._count_pipe(file)
-            self._documents += 1
-            file.done()
+                yield from self._jobs((text, 1) for text in read_documents(path, text_field))
+
+    def _parts(self, path: StrPath, size: int) -> Iterator[Job]:
+        """Yield jobs for a plain file."""
+        file = _File(path)
+        self._opened = [*(other for other in self._opened if other.parts), file]
+        begin = 0
+        for place in range(size, file.size - size // 2, size) if size and file.regular else ():
+            end = self._cut(file, place)
+            if end > begin:
+                file.parts += 1
+                yield partial(self._count_part, file, begin, end, self._bytes)
+                begin = end
+        if file.regular:
+            file.parts += 1
+            yield partial(self._count_part, file, begin, file.size, self._bytes)
+            self._bytes += file.size
+        else:
+            self._count_stream(iter(partial(os.read, file.handle, BLOCK), b""))
+        self._documents += 1
+        file.done()
 
     def _cut(self, file: _File, place: int) -> int:
         """Return where near a place counting may begin afresh, or -1."""
@@ -279,10 +467,9 @@ class _Counting:
         found = self._counter.cut(window, before, self._longest)
         return -1 if found < 0 else place - before + found
 
-    def _count_part(self, counter: Any, number: int, file: _File, begin: int, end: int, base: int) -> None:
+    def _count_part(self, file: _File, begin: int, end: int, base: int, counter: Any, number: int) -> None:
         """Count a file from one cut to another, or from its beginning or to its end."""
-        whole = begin == 0 and end == file.size
-        if whole:
+        if begin == 0 and end == file.size:
             counter.begin(base)
         else:
             counter.begin(base + begin, limit=base + end)
@@ -294,44 +481,59 @@ class _Counting:
             if at > file.size or (at == file.size and end == file.size and file.read(1, at)):
                 raise file.changed(max(at, os.fstat(file.handle).st_size))
             counter.take(data, at == file.size)
-            self._note(number, len(data) if at <= end else 0)
+            self._note(counter, number, len(data) if at <= end else 0)
             if at == file.size or (at >= end and counter.reached):
                 break
+        with self._lock:
+            file.done()
 
-    def _count_pipe(self, file: _File) -> None:
-        """Count what has no size; while it is read nobody else gets anything to do."""
-        counter = self._counter.sibling()  # ours may be in the middle of a file
+    def _count_stream(self, blocks: Iterator[bytes]) -> None:
+        """Count a document whose size nobody knows; until it ends nobody else gets anything to do."""
+        counter = self._counter.sibling()  # that of the thread may be in the middle of a file
         counter.begin(self._bytes)
-        while data := os.read(file.handle, BLOCK):
-            counter.take(data)
-            self._bytes += len(data)
-            self._note(0, len(data))
+        for block in blocks:
+            counter.take(block)
+            self._bytes += len(block)
+            self._note(counter, 0, len(block))
+            if self._failure is not None:
+                return
         counter.take(b"", True)
         counter.flush()
 
-    def _note(self, number: int, count: int) -> None:
-        """Note what a thread has read."""
+    def _note(self, counter: Any, number: int, count: int) -> None:
+        """Note what a thread has read; see to the memory."""
         self._read[number] += count
+        if self._spill is not None:
+            self._spill.look(counter)
         now = time.monotonic()
         if number == 0 and self._progress is not None and now - self._reported >= PROGRESS_SECONDS:
             self._reported = now
-            self._progress("count", sum(self._read), self.total)
+            self._progress("count", sum(self._read), self._total)
+
+    def _ended(self) -> Header:
+        """Return how was counted, and what."""
+        if self._progress is not None:
+            self._progress("count", self._bytes, self._total)
+        return replace(self._header, documents=self._documents, size=self._bytes)
 
     def counts(self) -> PretokenCounts:
         """Return what was counted."""
-        if self._progress is not None:
-            self._progress("count", self._bytes, self.total)
-        pretokens, counts, firsts = self._counter.items()
-        return PretokenCounts(
-            pretokens,
-            counts,
-            firsts,
-            splits=self._splits,
-            special_tokens=self._special_tokens,
-            unit=self._unit,
-            n_documents=self._documents,
-            n_bytes=self._bytes,
-        )
+        header = self._ended()
+        entries = Entries(*self._counter.items()) if self._spill is None else self._spill.entries(self._counter)
+        counts = PretokenCounts.of(header, entries)
+        return counts if self._min_count == 1 else counts.at_least(self._min_count)
+
+    def write(self, output: StrPath) -> None:
+        """Write what was counted."""
+        if self._spill is None:
+            self.counts().save(output)
+            return
+        header = self._ended()
+        with whole_file(output) as file:
+            writer = CountsWriter(file, header)
+            for entries in self._spill.merged(self._counter):
+                writer.add(entries.select(np.flatnonzero(entries.counts >= self._min_count)))
+            writer.finish(header.documents, header.size)
 
 
 def counter_of(splitter: Any, special: Sequence[tuple[bytes, int]], *, positions: bool, lines: bool) -> Any:

@@ -117,14 +117,15 @@ class PretokenCounts(Mapping[bytes, int]):
         )
 
     @classmethod
-    def _of(cls, header: Header, entries: Entries) -> PretokenCounts:
+    def of(cls, header: Header, entries: Entries) -> PretokenCounts:
+        """Take what a counts file holds."""
         return cls(
             *entries,
             splits=header.splits,
             special_tokens=header.special_tokens,
             unit=header.unit,
             n_documents=header.documents,
-            n_bytes=header.bytes,
+            n_bytes=header.size,
             unicode_version=header.unicode_version,
         )
 
@@ -151,7 +152,7 @@ class PretokenCounts(Mapping[bytes, int]):
             np.array_equal(mine.pretokens.offsets, theirs.pretokens.offsets)
             and np.array_equal(mine.pretokens.blob, theirs.pretokens.blob)
             and np.array_equal(mine.counts, theirs.counts)
-            and (mine.firsts is None or np.array_equal(mine.firsts, theirs.firsts))
+            and (mine.firsts is None or theirs.firsts is None or np.array_equal(mine.firsts, theirs.firsts))
         )
 
     __hash__ = None  # type: ignore[assignment]  # as of every mapping
@@ -173,7 +174,7 @@ class PretokenCounts(Mapping[bytes, int]):
         What is learned from them is an approximation: rare pretokens together may decide a merge.
         """
         kept = np.flatnonzero(self._entries.counts >= min_count)
-        return PretokenCounts._of(self._header(), self._entries.select(kept)) if len(kept) < len(self) else self
+        return PretokenCounts.of(self._header(), self._entries.select(kept)) if len(kept) < len(self) else self
 
     def merge(self, other: PretokenCounts) -> PretokenCounts:
         """Return the counts of both, as of this text and then the other; `+` is the same.
@@ -187,7 +188,7 @@ class PretokenCounts(Mapping[bytes, int]):
         check_total(self.total + other.total)
         entries = joined([self._entries, _moved(other._entries, self.n_bytes)])
         header = _sum([self._header(), other._header()])
-        return PretokenCounts._of(header, entries.sorted_and_added())
+        return PretokenCounts.of(header, entries.sorted_and_added())
 
     def __add__(self, other: PretokenCounts) -> PretokenCounts:
         if not isinstance(other, PretokenCounts):
@@ -210,7 +211,7 @@ class PretokenCounts(Mapping[bytes, int]):
             OSError: the file cannot be read.
         """
         reader = CountsReader.of(path)
-        return cls._of(reader.header, reader.entries())
+        return cls.of(reader.header, reader.entries())
 
     def _header(self) -> Header:
         return Header(
@@ -220,7 +221,7 @@ class PretokenCounts(Mapping[bytes, int]):
             positions=self.positions,
             unicode_version=self.unicode_version,
             documents=self.n_documents,
-            bytes=self.n_bytes,
+            size=self.n_bytes,
         )
 
     def _sorted_blocks(self, step: int = 1 << 14) -> Iterator[Entries]:
@@ -230,9 +231,7 @@ class PretokenCounts(Mapping[bytes, int]):
             yield self._entries.select(order[at : at + step])
 
 
-def merge_counts(
-    counts: Sequence[PretokenCounts | StrPath], output: StrPath | None = None
-) -> PretokenCounts | None:
+def merge_counts(counts: Sequence[PretokenCounts | StrPath], output: StrPath | None = None) -> PretokenCounts | None:
     """Add counts of parts of a corpus, values and files that `save` wrote.
 
     Files are read a block at a time: with an `output` the memory does not grow with them, and any number will do.
@@ -271,18 +270,18 @@ def merge_counts(
             )
         headers.append((header, total))
         sources.append(_moved_all(blocks, place))
-        place += header.bytes
+        place += header.size
         headers[0][0].check_same(header, "merge_counts()", names[0], names[-1])
     check_total(sum(total for _, total in headers))
     result = _sum([header for header, _ in headers])
     if output is None:
         parts = [*merged(sources)]
-        return PretokenCounts._of(result, joined(parts) if parts else _nothing(result.positions))
+        return PretokenCounts.of(result, joined(parts) if parts else _nothing(result.positions))
     with whole_file(output) as file:
         writer = CountsWriter(file, result)
         for entries in merged(sources):
             writer.add(entries)
-        writer.finish(result.documents, result.bytes)
+        writer.finish(result.documents, result.size)
     return None
 
 
@@ -304,5 +303,5 @@ def _sum(headers: Sequence[Header]) -> Header:
     return replace(
         headers[0],
         documents=sum(header.documents for header in headers),
-        bytes=sum(header.bytes for header in headers),
+        size=sum(header.size for header in headers),
     )

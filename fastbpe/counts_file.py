@@ -38,7 +38,7 @@ MAX_KEY = 1 << 31
 UNITS = ("document", "line")
 # What must agree before counts may be added: all that decides what is counted.
 SAME = ("splits", "special_tokens", "unit", "positions", "unicode_version")
-NUMBERS = ("documents", "bytes", "unique", "total", "pretoken_bytes")
+NUMBERS = ("documents", "size", "unique", "total", "pretoken_bytes")
 # An entry has 4 bytes or more, and stands for 255 bytes more than it has at most.
 LEAST_ENTRY = 4
 EXPANSION = 65
@@ -84,7 +84,11 @@ def joined(parts: Sequence[Entries]) -> Entries:
 
 @dataclass(frozen=True)
 class Header:
-    """What the file says of itself: how was counted, and numbers that `finish` of the writer knows."""
+    """What the file says of itself: how was counted, and numbers that `finish` of the writer knows.
+
+    Attributes:
+        size: bytes of the documents.
+    """
 
     splits: tuple[Split, ...]
     special_tokens: tuple[str, ...] = ()
@@ -92,7 +96,7 @@ class Header:
     positions: bool = False
     unicode_version: str = UNICODE_VERSION
     documents: int = 0
-    bytes: int = 0
+    size: int = 0
     unique: int = 0
     total: int = 0
     pretoken_bytes: int = 0
@@ -104,7 +108,8 @@ class Header:
         return head + struct.pack("<I", zlib.crc32(head))
 
     def _widest(self) -> Header:
-        return replace(self, **dict.fromkeys(NUMBERS, MAX_NUMBER))
+        widest: Any = dict.fromkeys(NUMBERS, MAX_NUMBER)
+        return replace(self, **widest)
 
     def check_same(self, other: Header, function: str, mine: str, theirs: str) -> None:
         """Raise a TrainingError that names the first field in which the counts of two sources are unlike."""
@@ -174,7 +179,7 @@ class CountsWriter:
         self._header = replace(
             self._header,
             documents=documents,
-            bytes=size,
+            size=size,
             unique=self._unique,
             total=check_total(self._total),
             pretoken_bytes=self._bytes,
@@ -227,9 +232,7 @@ class CountsReader:
         head = self._exactly(0, _HEAD.size)
         _, version, size = _HEAD.unpack(head)
         if version != VERSION:
-            raise self._fail(
-                f"version {version} of the counts file is not known; this fastbpe reads version {VERSION}"
-            )
+            raise self._fail(f"version {version} of the counts file is not known; this fastbpe reads version {VERSION}")
         if size > MAX_HEADER:
             raise self._fail(f"the header of the counts file has {size} bytes, more than {MAX_HEADER}")
         text = self._exactly(_HEAD.size, size)
@@ -284,7 +287,7 @@ class CountsReader:
             offsets[at + 1 : end + 1] = block.pretokens.offsets[1:] + place
             blob[place:stop] = block.pretokens.blob
             counts[at:end] = block.counts
-            if firsts is not None:
+            if firsts is not None and block.firsts is not None:
                 firsts[at:end] = block.firsts
             at, place = end, stop
         return Entries(PackedBytes(offsets, blob), counts, firsts)
@@ -320,25 +323,25 @@ class _Run:
     def step(self) -> None:
         """Go on to the next block that is not empty."""
         self.block = next((block for block in self._blocks if len(block.counts)), None)
+        self.at = 0  # in it
         if self.block is not None:
             self.first, self.last = self.block.pretokens[0], self.block.pretokens[-1]
 
     def take(self, bound: bytes) -> Entries | None:
         """Take the entries up to a bound."""
-        block = self.block
+        block, at = self.block, self.at
         if block is None or self.first > bound:
             return None
+        low, high = at, len(block.counts)
         if self.last <= bound:
             self.step()
-            return block
-        low, high = 0, len(block.counts)
+            return block if not at else block.select(np.arange(at, high, dtype=np.int64))
         while low < high:
             middle = (low + high) // 2
             low, high = (middle + 1, high) if block.pretokens[middle] <= bound else (low, middle)
-        index = np.arange(len(block.counts), dtype=np.int64)
-        self.block = block.select(index[low:])
-        self.first = self.block.pretokens[0]
-        return block.select(index[:low])
+        self.at = low
+        self.first = block.pretokens[low]
+        return block.select(np.arange(at, low, dtype=np.int64))
 
 
 def merged(sources: Sequence[Iterator[Entries]]) -> Iterator[Entries]:

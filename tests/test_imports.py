@@ -22,7 +22,7 @@ FLOORS = (
     {"pattern", "core", "files", "release"},
     {"spec"},
     {"normalize", "formats", "encodings", "streaming", "arrow", "batch", "counts", "counts_file", "ids"},
-    {"tokenizer"},
+    {"tokenizer", "spill", "sources"},
     {"counting", "text"},
     {"training"},
     {"", "dataset", "compat", "explain"},

@@ -28,8 +28,8 @@ class _Matcher(Protocol):
 class Counter:
     """Counts the pretokens of documents.
 
-    A document is bytes.  Special tokens cut it into texts and are not counted; a maximal run of bytes that are not UTF-8
-    cuts it too, and is a pretoken of its own.  Each text is split by itself.
+    A document is bytes.  Special tokens cut it into texts and are not counted; a maximal run of bytes that are not
+    UTF-8 cuts it too, and is a pretoken of its own.  Each text is split by itself.
 
     Memory grows with the distinct pretokens, and here with a document.  To be used by one thread at a time.
 

@@ -1,0 +1,133 @@
+"""Files that hold documents: JSON lines, Parquet, and what gzip and Zstandard compress.
+
+NAME.jsonl and NAME.parquet hold many documents, one in each line or row.  NAME.gz and NAME.zst are what NAME without
+the ending would be.  Any other file is one document, as it is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import IO, Any, cast
+
+from fastbpe.errors import TrainingError
+from fastbpe.ids import show
+from fastbpe.streaming import to_utf8
+
+__all__ = ["is_compressed_text", "is_plain", "read_blocks", "read_documents"]
+
+COMPRESSED = (".gz", ".zst")
+ROWS = 1024  # of a Parquet file, held at once
+
+
+def is_plain(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is one document as it is."""
+    return not os.fspath(path).endswith((*COMPRESSED, ".jsonl", ".parquet"))
+
+
+def is_compressed_text(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is one document, compressed."""
+    name = os.fspath(path)
+    return name.endswith(COMPRESSED) and is_plain(os.path.splitext(name)[0])
+
+
+def open_text(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a file for reading the bytes that it stands for.
+
+    Raises:
+        ImportError: a package is missing; it names the extra.
+    """
+    name = os.fspath(path)
+    if name.endswith(".gz"):
+        return cast("IO[bytes]", gzip.open(name, "rb"))
+    if name.endswith(".zst"):
+        decompressor = _optional("zstandard", name).ZstdDecompressor()
+        return io.BufferedReader(decompressor.stream_reader(open(name, "rb"), read_across_frames=True))
+    return open(name, "rb")
+
+
+def _optional(package: str, name: str) -> Any:
+    """Import what reads a file."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        package = package.partition(".")[0]
+        raise ImportError(f"{name}: {package} is needed to read it: pip install 'fastbpe-cython[data]'") from None
+
+
+def read_documents(path: str | os.PathLike[str], field: str) -> Iterator[bytes]:
+    """Yield the documents of a file of lines or rows, as UTF-8; null is passed over.
+
+    Args:
+        field: the key or the column of the text.
+
+    Raises:
+        TrainingError: a line is no JSON object with a text in its field (it names the line), a Parquet file has no such
+            column of texts, or the file is damaged.
+        ImportError: a package is missing; it names the extra.
+    """
+    name = os.fspath(path)
+    return _parquet(name, field) if name.endswith(".parquet") else _json_lines(name, field)
+
+
+def read_blocks(path: str | os.PathLike[str], size: int) -> Iterator[bytes]:
+    """Yield what a compressed file stands for, some bytes at a time."""
+    return _read(path, lambda file: file.read(size))
+
+
+def _read(path: str | os.PathLike[str], step: Callable[[IO[bytes]], bytes]) -> Iterator[bytes]:
+    with open_text(path) as file:
+        while True:
+            try:
+                part = step(file)
+            except Exception as error:
+                # Each package has errors of its own for what is damaged; those of the system pass.
+                if type(error) is not gzip.BadGzipFile and isinstance(error, OSError):
+                    raise
+                raise TrainingError(f"{os.fspath(path)}: cannot be decompressed: {error}") from None
+            if not part:
+                return
+            yield part
+
+
+def _json_lines(name: str, field: str) -> Iterator[bytes]:
+    for number, line in enumerate(_read(name, lambda file: file.readline()), 1):
+        if line.strip():
+            text = _text_of(name, number, line, field)
+            if text is not None:
+                yield to_utf8(text)
+
+
+def _text_of(name: str, number: int, line: bytes, field: str) -> str | None:
+    try:
+        value: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise TrainingError(f"{name}:{number}: not a line of JSON: {error}") from None
+    if not isinstance(value, dict) or field not in value:
+        raise TrainingError(f"{name}:{number}: expected an object with the field {field!r}, got {show(value)}")
+    text = value[field]
+    if text is not None and not isinstance(text, str):
+        raise TrainingError(f"{name}:{number}: the field {field!r} must be a text, got {show(text)}")
+    return text
+
+
+def _parquet(name: str, field: str) -> Iterator[bytes]:
+    parquet, pyarrow = _optional("pyarrow.parquet", name), _optional("pyarrow", name)
+    with open(name, "rb") as handle:
+        try:
+            file = parquet.ParquetFile(handle)
+            if field not in file.schema_arrow.names:
+                raise TrainingError(f"{name}: has no column {field!r}; it has {', '.join(file.schema_arrow.names)}")
+            kind = file.schema_arrow.field(field).type
+            if not any(is_kind(kind) for is_kind in (pyarrow.types.is_string, pyarrow.types.is_large_string)):
+                raise TrainingError(f"{name}: the column {field!r} must hold texts, it holds {kind}")
+            for batch in file.iter_batches(ROWS, columns=[field], use_threads=False):
+                for text in batch.column(0).cast(pyarrow.large_binary()).to_pylist():
+                    if text is not None:
+                        yield text
+        except pyarrow.ArrowException as error:
+            raise TrainingError(f"{name}: cannot be read as Parquet: {error}") from None
