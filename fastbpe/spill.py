@@ -66,10 +66,10 @@ class Spill:
         self._runs[-1] = (file, header)
 
     def merged(self, counter: Any) -> Iterator[Entries]:
-        """Yield all that was counted, in order, a block at a time."""
+        """Return all that was counted, in order, a block at a time."""
         rest = Entries(*counter.items())
         check_total(exact_sum(rest.counts) + sum(header.total for _, header in self._runs))
-        yield from merged([*(iter(self._reader(*run)) for run in self._runs), _sorted(rest)])
+        return merged([*(iter(self._reader(*run)) for run in self._runs), _sorted(rest)])
 
     def entries(self, counter: Any) -> Entries:
         """Return all that was counted."""

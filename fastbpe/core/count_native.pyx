@@ -7,7 +7,9 @@ it turns out goes to the shards that all threads share (count_table), a batch at
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.pythread cimport PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock, WAIT_LOCK
+from cpython.pythread cimport (
+    PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock, WAIT_LOCK,
+)
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcpy, memset
@@ -429,13 +431,25 @@ cdef class Counter:
             self.flush_batches()
 
     def items(self):
+        cdef int at, locked = 0
+        self.flush()
+        try:
+            with nogil:  # others count meanwhile, or wait to
+                while locked < SHARDS:
+                    PyThread_acquire_lock(self.table.shards[locked].lock, WAIT_LOCK)
+                    locked += 1
+            return self.take_all()
+        finally:
+            for at in range(locked):
+                PyThread_release_lock(self.table.shards[at].lock)
+
+    cdef tuple take_all(self):
         cdef Py_ssize_t n = 0, total = 0
         cdef int at
         cdef int64_t[::1] offsets
         cdef uint8_t[::1] blob
         cdef int64_t[::1] counts
         cdef uint64_t[::1] firsts
-        self.flush()
         for at in range(SHARDS):
             n += self.table.shards[at].used
             total += self.table.shards[at].key_bytes
@@ -462,7 +476,6 @@ cdef class Counter:
         """Append what a shard holds, and empty it: there is never a second copy of more than one."""
         cdef Record record
         cdef uint8_t *at = shard.records
-        PyThread_acquire_lock(shard.lock, WAIT_LOCK)
         while at < shard.records + shard.size:
             record_read(at, firsts != NULL, &record)
             if record.count:
@@ -475,7 +488,6 @@ cdef class Counter:
                 offsets[n[0]] = total[0]
             at = record.bytes + record.length
         shard_clear(shard)
-        PyThread_release_lock(shard.lock)
 
     def cut(self, bytes window not None, Py_ssize_t begin, Py_ssize_t longest=0):
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(window)
