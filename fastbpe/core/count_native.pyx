@@ -174,6 +174,8 @@ cdef class Counter:
     def begin(self, uint64_t at=0, uint64_t weight=1, uint64_t limit=<uint64_t>-1):
         if not 0 < weight < <uint64_t>1 << 63:
             raise ValueError(f"weight must be 1 to 2**63 - 1, got {weight}")
+        if self.table.positions and at < self.base + <uint64_t>self.stream.size:
+            self.flush()  # a front keeps the place that it saw first
         self.stream.clear()
         self.base = at
         self.limit = limit
@@ -195,7 +197,9 @@ cdef class Counter:
                 break
             PyErr_CheckSignals()
         if final:
-            self.begin(self.base + self.stream.size)
+            size = self.stream.size
+            self.stream.clear()
+            self.begin(self.base + size)
 
     cdef void compact(self) noexcept nogil:
         cdef Py_ssize_t before = self.stream.size, done
