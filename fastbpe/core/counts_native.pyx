@@ -2,6 +2,7 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
@@ -14,6 +15,7 @@ from fastbpe.core.packed import PackedBytes
 cdef enum:
     MAX_SHARED = 255
     FEW = 16             # strings that are sorted by insertion
+    MANY = 1 << 18       # strings that take long enough for a look at signals
     NUMBERS = 40         # bytes that the four numbers of an entry have at most
 
 cdef uint64_t MAX_COUNT = <uint64_t>0x7FFFFFFFFFFFFFFF
@@ -61,7 +63,14 @@ cdef inline bint less(const Item *one, const Item *other) noexcept nogil:
     return one.word < other.word or (one.word == other.word and one.place & 15 < other.place & 15)
 
 
-cdef void sort_items(const Strings *strings, Item *items, Py_ssize_t count, int64_t depth, uint64_t *random) noexcept nogil:
+cdef int look_up_from_work() except -1 with gil:
+    PyErr_CheckSignals()
+    return 0
+
+
+cdef int sort_items(
+    const Strings *strings, Item *items, Py_ssize_t count, int64_t depth, uint64_t *random
+) except -1 nogil:
     """Multikey quicksort by words: the greatest of the three parts is done in the loop, so the stack stays small."""
     cdef Py_ssize_t low, high, at
     cdef Item pivot, held
@@ -74,7 +83,9 @@ cdef void sort_items(const Strings *strings, Item *items, Py_ssize_t count, int6
                     items[at] = items[at - 1]
                     at -= 1
                 items[at] = held
-            return
+            return 0
+        if count > MANY:
+            look_up_from_work()
         random[0] = random[0] * <uint64_t>0x5851F42D4C957F2D + <uint64_t>0x14057B7EF767814F
         pivot = items[(random[0] >> 33) % <uint64_t>count]
         low = at = 0
@@ -96,7 +107,7 @@ cdef void sort_items(const Strings *strings, Item *items, Py_ssize_t count, int6
             sort_items(strings, items, low, depth, random)
             sort_items(strings, items + high, count - high, depth, random)
             if pivot.place & 15 < 9:
-                return  # equal
+                return 0  # equal
             items += low
             count = high - low
             depth += 8
@@ -114,6 +125,7 @@ cdef void sort_items(const Strings *strings, Item *items, Py_ssize_t count, int6
             sort_items(strings, items, low, depth, random)
             items += high
             count -= high
+    return 0
 
 
 cdef bint less_deep(const Strings *strings, const Item *one, const Item *other, int64_t depth) noexcept nogil:
@@ -141,13 +153,15 @@ def sort_order(strings):
     order = np.empty(of.count, dtype=np.int64)
     view = order
     items = <Item *>resized(NULL, of.count, sizeof(Item))
-    with nogil:
-        for at in range(of.count):
-            load(&of, items + at, at, 0)
-        sort_items(&of, items, of.count, 0, &random)
-        for at in range(of.count):
-            view[at] = items[at].place >> 4
-    free(items)
+    try:
+        with nogil:
+            for at in range(of.count):
+                load(&of, items + at, at, 0)
+            sort_items(&of, items, of.count, 0, &random)
+            for at in range(of.count):
+                view[at] = items[at].place >> 4
+    finally:
+        free(items)
     return order
 
 
