@@ -310,7 +310,7 @@ class _Counting:
         self._total = total = sum(os.stat(path).st_size for path in paths)
         if not all(map(is_plain, paths)):
             self._total = None
-        threads = self._threads if total > 2 * RANGE or self._total is None else 1
+        threads = self._threads if self._total is None else min(self._threads, total // RANGE + 1)
         jobs = self._file_jobs(paths, RANGE if threads > 1 and self._counter.cuts else 0, text_field)
 
         def work(number: int) -> None:

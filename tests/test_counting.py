@@ -9,9 +9,11 @@ import gzip
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ import pytest
 import fastbpe
 from fastbpe.core import backend_modules
 from fastbpe.core.count_python import Counter as PythonCounter
+from fastbpe.core.packed import PackedBytes
 from fastbpe.formats import named_splits
 from fastbpe.pattern.automaton import compile_split
 from fastbpe.pattern.named import GPT2
@@ -396,3 +399,38 @@ def test_a_damaged_gz_is_named(tmp_path):
 def test_wrong_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_the_commands_count_and_merge(tmp_path):
+    paths = write(tmp_path, b"one two  ", b"two <|e|>three")
+    run = [sys.executable, "-m", "fastbpe"]
+    for at, path in enumerate(paths):
+        subprocess.run([*run, "count-pretokens", path, "-o", tmp_path / f"{at}.fbc", "--special", "<|e|>"], check=True)
+    merge = [*run, "merge-counts", tmp_path / "0.fbc", tmp_path / "1.fbc", "-o", tmp_path / "all.fbc"]
+    subprocess.run(merge, check=True)
+    counts = fastbpe.PretokenCounts.load(tmp_path / "all.fbc")
+    assert counts == fastbpe.count_pretokens(paths, special_tokens=["<|e|>"])
+    again = subprocess.run(merge, capture_output=True, text=True)
+    assert again.returncode and "all.fbc" in again.stderr
+
+
+def test_a_long_run_of_invalid_bytes_is_read_once(core):
+    """It took time that grew with its square."""
+    counter = core.Counter(make_splitter_of(core))
+    begun = time.process_time()
+    for _ in range(2000):
+        counter.take(b"\xff" * 5000)
+    counter.take(b"", True)
+    assert [*map(len, counter.items()[0])] == [10_000_000] and time.process_time() - begun < 5
+
+
+@pytest.mark.native_only
+def test_ctrl_c_ends_sorting():
+    """Sorting may take seconds, in native code."""
+    strings = PackedBytes.of(r.to_bytes(4, "little") for r in range(3_000_000))
+    timer = threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        timer.start()
+        while True:
+            backend_modules("native").sort_order(strings)

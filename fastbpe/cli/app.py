@@ -18,6 +18,7 @@ import click
 
 import fastbpe
 from fastbpe.cli.convert import convert
+from fastbpe.cli.counts import count_pretokens, merge_counts
 from fastbpe.cli.decode import decode
 from fastbpe.cli.describe import count, info
 from fastbpe.cli.documents import woken_by_signals
@@ -117,5 +118,5 @@ def main() -> None:
     """
 
 
-for command in (train, encode, decode, count, info, convert):
+for command in (train, encode, decode, count, info, convert, count_pretokens, merge_counts):
     main.add_command(command)

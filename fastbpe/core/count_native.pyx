@@ -135,6 +135,7 @@ cdef class Counter:
     cdef Py_ssize_t clear      # up to here no special token begins
     cdef Py_ssize_t match_end  # of the special token that begins there; 0: none is known
     cdef Py_ssize_t looked     # up to here there is no end of a line
+    cdef Py_ssize_t ran        # up to here a run of invalid bytes has been read
 
     def __cinit__(self, splitter, Matcher matcher=None, *, bint positions=False, bint lines=False, Counter beside=None):
         self.splitter = splitter
@@ -180,7 +181,7 @@ cdef class Counter:
         self.base = at
         self.limit = limit
         self.weight = weight
-        self.valid = self.clear = self.match_end = self.looked = 0
+        self.valid = self.clear = self.match_end = self.looked = self.ran = 0
         self.broken = False
 
     def take(self, bytes data not None, bint final=False):
@@ -210,6 +211,7 @@ cdef class Counter:
         self.clear -= done
         self.match_end -= done if self.match_end else 0
         self.looked -= done
+        self.ran -= done
 
     cdef void segment(self, Py_ssize_t at) noexcept nogil:
         """A text begins here."""
@@ -253,12 +255,13 @@ cdef class Counter:
             if not self.broken or stop < self.valid:
                 break
             self.segment(stop)  # of bytes that are not valid
-            end = stop
+            end = max(stop, self.ran)
             while end < size and not valid_length(data + end, size - end):
                 if not final and valid_begun(data + end, size - end):
-                    return 0
+                    break
                 end += 1
-            if end == size and not final:
+            self.ran = end
+            if not final and (end == size or valid_begun(data + end, size - end)):
                 break
             if self.base + <uint64_t>stop < self.limit:
                 self.add_any(data + stop, end - stop, self.base + stop)
