@@ -227,7 +227,7 @@ def little_memory(monkeypatch):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("positions", [False, True])
 def test_spilling_changes_nothing(tmp_path, little_memory, monkeypatch, threads, positions):
-    paths = write(tmp_path, *(hostile(seed, 60_000) + words(seed, 90_000) for seed in range(3)))
+    paths = write(tmp_path, *(hostile(seed, 30_000) + words(seed, 45_000) for seed in range(6)))
     options = {"positions": positions, "threads": threads}
     whole = fastbpe.count_pretokens(paths, **options)
     folder, runs = tmp_path / "spill", []
@@ -248,14 +248,14 @@ def test_spilling_changes_nothing(tmp_path, little_memory, monkeypatch, threads,
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_spill_that_fails_leaves_nothing(tmp_path, little_memory, monkeypatch, error):
-    path = write(tmp_path, words(1, 400_000))[0]
+    paths = write(tmp_path, *(words(seed, 70_000) for seed in range(6)))
     folder = tmp_path / "spill"
     folder.mkdir()
     calls = []
 
     def encode(*arguments):
         calls.append(1)
-        if len(calls) > 4:
+        if len(calls) > 3:
             raise error
         return encode_block(*arguments)
 
@@ -263,10 +263,10 @@ def test_a_spill_that_fails_leaves_nothing(tmp_path, little_memory, monkeypatch,
     monkeypatch.setattr("fastbpe.core.encode_block", encode)
     message = f"No space left on device, while counts were spilled: '{folder}'" if isinstance(error, OSError) else None
     with pytest.raises(type(error), match=message):
-        fastbpe.count_pretokens(path, max_memory=16 << 20, temp_dir=folder, output=tmp_path / "out", threads=1)
+        fastbpe.count_pretokens(paths, max_memory=16 << 20, temp_dir=folder, output=tmp_path / "out", threads=1)
     assert not [*folder.iterdir()] and not (tmp_path / "out").exists()
     with pytest.raises(OSError, match="nowhere"):
-        fastbpe.count_pretokens(path, max_memory=16 << 20, temp_dir=tmp_path / "nowhere", threads=2)
+        fastbpe.count_pretokens(paths, max_memory=16 << 20, temp_dir=tmp_path / "nowhere", threads=2)
 
 
 def test_nothing_is_alive_after_an_interrupt(tmp_path):
