@@ -1,6 +1,6 @@
 # A table of pairs for train_native: open addressing, linear probing, at most three quarters full.
 #
-# Slots are never emptied one by one: a pair that is gone keeps its slot, with no list, until the table is dropped.
+# Slots are never emptied one by one: a pair that is gone keeps its slot, with no lists, until the table is dropped.
 
 cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -10,16 +10,17 @@ from libc.string cimport memset
 from fastbpe.core.memory cimport resized
 
 cdef enum:
-    SMALLEST_TABLE = 4096
+    SMALLEST_TABLE = 1024
+    NO_LIST = 0xFFFFFFFF
 
 cdef extern from "<stdint.h>" nogil:
     const uint64_t NO_KEY "UINT64_MAX"
 
 cdef struct Pair:
-    uint64_t key              # left id << 32 | right id
+    uint64_t key              # left token << 32 | right token
     int64_t count
-    uint32_t *places          # of the left token, increasing; some may be stale. NULL: gone, or below the threshold
-    uint32_t n_places
+    uint32_t list             # number of its lists; NO_LIST: gone, or below the threshold
+    uint32_t n_places         # while building, of one part
 
 cdef struct PairTable:
     Pair *slots
@@ -35,7 +36,7 @@ cdef inline uint64_t mixed(uint64_t key) noexcept nogil:
 
 
 cdef inline int table_create(PairTable *table, size_t size) except -1 nogil:
-    """Set an empty table of `size` slots, a power of two; what was there is the caller's to free."""
+    """Set an empty table of `size` slots, a power of two, in the place of one that was dropped."""
     cdef Pair *slots = <Pair *>resized(NULL, size, sizeof(Pair))
     memset(slots, 0xFF, size * sizeof(Pair))
     table.slots = slots
@@ -45,14 +46,8 @@ cdef inline int table_create(PairTable *table, size_t size) except -1 nogil:
 
 
 cdef inline void table_drop(PairTable *table) noexcept nogil:
-    """Free the table and all lists."""
-    cdef size_t slot
-    if table.slots != NULL:
-        for slot in range(table.mask + 1):
-            if table.slots[slot].key != NO_KEY:
-                free(table.slots[slot].places)
-        free(table.slots)
-        table.slots = NULL
+    free(table.slots)
+    table.slots = NULL
 
 
 cdef inline Pair *table_find(PairTable *table, uint64_t key) noexcept nogil:
@@ -76,7 +71,7 @@ cdef inline int table_grow(PairTable *table) except -1 nogil:
 
 
 cdef inline Pair *table_find_or_add(PairTable *table, uint64_t key) except NULL nogil:
-    """Return the pair's slot; a new one counts zero and has no list. Slots found before may have moved."""
+    """Return the pair's slot; a new one counts zero and has no lists. Slots found before may have moved."""
     cdef Pair *pair = table_find(table, key)
     if pair.key == key:
         return pair
@@ -84,8 +79,10 @@ cdef inline Pair *table_find_or_add(PairTable *table, uint64_t key) except NULL 
         table_grow(table)
         pair = table_find(table, key)
     table.n_pairs += 1
-    memset(pair, 0, sizeof(Pair))
     pair.key = key
+    pair.count = 0
+    pair.list = NO_LIST
+    pair.n_places = 0
     return pair
 
 

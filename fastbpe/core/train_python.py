@@ -29,6 +29,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fastbpe.core.packed import PackedBytes
 from fastbpe.errors import TrainingError
 
 __all__ = ["TIE_BREAKS", "train_merges"]
@@ -184,7 +185,10 @@ def byte_order(tie_break: str) -> list[int]:
 
 
 def check_arguments(
-    words: Sequence[bytes], counts: npt.NDArray[np.int64] | Sequence[int], tie_break: str
+    words: Sequence[bytes],
+    counts: npt.NDArray[np.int64] | Sequence[int],
+    tie_break: str,
+    firsts: npt.NDArray[np.uint64] | None = None,
 ) -> npt.NDArray[np.int64]:
     """Return the counts as an array, or raise what `train_merges` says."""
     if tie_break not in TIE_BREAKS:
@@ -194,8 +198,8 @@ def check_arguments(
         raise ValueError(f"train(): counts must be one for each of {len(words)} words, got shape {weights.shape}")
     if len(words) and weights.min() < 0:
         raise ValueError(f"train(): counts must be 0 or more, got {weights.min()}")
-    lengths = np.fromiter(map(len, words), np.float64, len(words))
-    if float(lengths @ weights.astype(np.float64)) >= MAX_BYTES:
+    lengths = np.diff(words.offsets) if isinstance(words, PackedBytes) else np.fromiter(map(len, words), np.int64)
+    if float(lengths.astype(np.float64) @ weights.astype(np.float64)) >= MAX_BYTES:
         raise TrainingError("train(): the counted text must be shorter than 2**62 bytes; divide the counts")
     return weights
 
