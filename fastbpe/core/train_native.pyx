@@ -90,7 +90,7 @@ cdef class Trainer:
     cdef uint64_t *merged         # keys of the merges so far
     cdef size_t n_merged, room_merged, n_recorded
     cdef uint64_t wanted
-    cdef int64_t threshold, floor, lasting
+    cdef int64_t threshold, floor
     cdef bint by_spelling, by_place, in_characters
     cdef uint64_t max_size
     cdef size_t steps
@@ -549,7 +549,7 @@ cdef class Trainer:
         """Build from single bytes."""
         cdef int index
         cdef uint32_t a, b, at
-        cdef int64_t count, greatest = 0
+        cdef int64_t count
         cdef Cell *cell
         cdef Pair *pair
         for index in range(self.n_parts):
@@ -560,8 +560,6 @@ cdef class Trainer:
                 at = a * DENSE + b
                 for index in range(1, self.n_parts):
                     self.parts[0].dense[at].weight += self.parts[index].dense[at].weight
-                greatest = max(greatest, self.parts[0].dense[at].weight)
-        self.threshold = max(self.threshold, greatest // 300)
         table_create(&self.table, SMALLEST_TABLE)
         for a in range(DENSE):
             for b in range(DENSE):
@@ -743,10 +741,7 @@ cdef class Trainer:
             if not self.best_pair(&key):
                 if self.threshold == self.floor:
                     break
-                if self.threshold > self.lasting:
-                    self.threshold = self.lasting
-                else:
-                    self.threshold = max(self.floor, self.threshold // 300)
+                self.threshold = max(self.floor, self.threshold // 300)
                 self.rebuild()
                 continue
             self.join(<uint32_t>(key >> 32), <uint32_t>key)
@@ -828,8 +823,7 @@ cdef class Trainer:
         self.floor = max(1, min(min_frequency, 2**63 - 1))
         # The count of the last merge of 32,000 was 18 in 7.8 M pretokens of English, 210 in 64 M mixed ones: a
         # threshold of pretokens / (50 x merges) lies safely below, and one build is nearly always enough.
-        self.lasting = max(self.floor, total // (50 * max(asked, 1)))
-        self.threshold = self.lasting
+        self.threshold = max(self.floor, total // (50 * max(asked, 1)))
         if self.wanted:
             with nogil:
                 self.run()

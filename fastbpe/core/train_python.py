@@ -199,7 +199,7 @@ def check_arguments(
     if len(words) and weights.min() < 0:
         raise ValueError(f"train(): counts must be 0 or more, got {weights.min()}")
     lengths = np.diff(words.offsets) if isinstance(words, PackedBytes) else np.fromiter(map(len, words), np.int64)
-    if float(lengths.astype(np.float64) @ weights.astype(np.float64)) >= MAX_BYTES:
+    if float((lengths * weights.astype(np.float64)).sum()) >= MAX_BYTES:
         raise TrainingError("train(): the counted text must be shorter than 2**62 bytes; divide the counts")
     return weights
 
