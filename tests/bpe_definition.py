@@ -9,9 +9,17 @@ PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 
 
 def quadratic_merges(
-    counts: Mapping[bytes, int], n_merges: int, tie_break: str, min_frequency: int = 1
+    counts: Mapping[bytes, int],
+    n_merges: int,
+    tie_break: str,
+    min_frequency: int = 1,
+    max_length: int | None = None,
+    in_characters: bool = False,
 ) -> list[tuple[bytes, bytes]]:
-    """Return the merges by the plain definition, in time quadratic in everything."""
+    """Return the merges by the plain definition, in time quadratic in everything.
+
+    For "first_seen" the words stand in the order in which they were seen.
+    """
     bytes_in_order = range(256)
     if tie_break == "huggingface":
         bytes_in_order = PRINTABLE + [value for value in range(256) if value not in PRINTABLE]
@@ -22,12 +30,22 @@ def quadratic_merges(
         pairs: Counter[tuple[bytes, bytes]] = Counter()
         for tokens, count in words:
             for pair in zip(tokens, tokens[1:]):
-                pairs[pair] += count
+                if count:
+                    pairs[pair] += count
+        pairs = Counter({
+            (left, right): count
+            for (left, right), count in pairs.items()
+            if max_length is None or length(left + right, in_characters) <= max_length
+        })
         if not pairs or max(pairs.values()) < max(min_frequency, 1):
             break
         most = max(pairs.values())
-        ties = [pair for pair in pairs if pairs[pair] == most]
-        best = max(ties) if tie_break == "lexicographic" else min(ties, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+        ties = [pair for pair in pairs if pairs[pair] == most]  # in the order in which they were found
+        best = ties[0]
+        if tie_break == "lexicographic":
+            best = max(ties)
+        elif tie_break != "first_seen":
+            best = min(ties, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
         merges.append(best)
         ids.setdefault(best[0] + best[1], len(ids))
         for tokens, _ in words:
@@ -37,3 +55,8 @@ def quadratic_merges(
                     tokens[at : at + 2] = [best[0] + best[1]]
                 at += 1
     return merges
+
+
+def length(token: bytes, in_characters: bool) -> int:
+    """The length of a token; a character counts where its first byte stands."""
+    return sum(not 0x80 <= byte < 0xC0 for byte in token) if in_characters else len(token)

@@ -17,7 +17,7 @@ from fastbpe.core.train_python import MAX_TOKEN_BYTES
 from fastbpe.errors import TrainingError
 from tests.bpe_definition import quadratic_merges
 
-RULES = ("lexicographic", "huggingface", "smallest_id")
+RULES = ("lexicographic", "huggingface", "smallest_id", "first_seen")
 
 
 def random_counts(seed: int) -> dict[bytes, int]:
@@ -30,8 +30,9 @@ def random_counts(seed: int) -> dict[bytes, int]:
     return {bytes(r.choices(letters, k=r.choice(lengths))): r.randrange(heaviest) for _ in range(r.randrange(25))}
 
 
-def train(core, counts, n_merges, rule, min_frequency=1, progress=None):
-    return core.train_merges(list(counts), list(counts.values()), n_merges, rule, min_frequency, progress)
+def train(core, counts, n_merges, rule, min_frequency=1, progress=None, **options):
+    options.setdefault("firsts", np.arange(len(counts), dtype=np.uint64) * 7)
+    return core.train_merges(list(counts), list(counts.values()), n_merges, rule, min_frequency, progress, **options)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -119,7 +120,7 @@ def test_min_frequency_is_the_least_count_merged(core):
 
 
 def test_refusals(core):
-    with pytest.raises(ValueError, match="tie_break must be one of huggingface, lexicographic, smallest_id, got 'x'"):
+    with pytest.raises(ValueError, match="tie_break must be one of first_seen, huggingface, lexicographic, smallest_id, got 'x'"):
         train(core, {}, 1, "x")
     with pytest.raises(ValueError, match="0 or more, got -1"):
         train(core, {b"ab": -1}, 1, "lexicographic")

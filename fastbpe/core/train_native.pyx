@@ -47,8 +47,14 @@ cdef enum:
     STEPS_A_BREATH = 1 << 17      # a few milliseconds of work between looks at signals
     FILTER_BITS = 19              # 4 MB of counters: enough to keep most rare pairs out of the table
     MAX_PARTS = 8
-    PART_PLACES = 1 << 19         # a thread is not worth its start for fewer
-    LONG_LIST = 4096              # places of a pair from which on waking the other threads pays
+
+# The merges do not depend on these; tests set them.
+PART_PLACES = 1 << 19             # a thread is not worth its start for fewer
+LONG_LIST = 4096                  # places of a pair from which on waking the other threads pays
+WIDE_FROM = 0xFFFF                # tokens that need 32-bit symbols; 16-bit ones hold 0 to 0xFFFE, and DEAD
+# The count of the last merge of 32,000 was 18 in 7.8 M pretokens of English, 210 in 64 M mixed ones: a threshold of
+# pretokens / (50 x merges) lies safely below, and one build is nearly always enough.
+SAFETY = 50
 
 cdef enum:                        # what a part may be asked to do
     COUNT_DENSE, WRITE_DENSE, FILTER, COUNT, WRITE, SQUEEZE, VISIT, DEAL, QUIT
@@ -93,6 +99,8 @@ cdef class Trainer:
     cdef int64_t threshold, floor
     cdef bint by_spelling, by_place, in_characters
     cdef uint64_t max_size
+    cdef size_t long_list
+    cdef uint32_t wide_from
     cdef size_t steps
     cdef set taken                # spellings that no merge may make; None: it cannot happen
     cdef object progress, asked, record
@@ -103,6 +111,7 @@ cdef class Trainer:
         self.n_parts = 1
         self.helpers = []
         self.seconds = {"load": 0.0, "build": 0.0}
+        self.long_list, self.wide_from = LONG_LIST, WIDE_FROM
 
     def __dealloc__(self):
         cdef int index
@@ -256,7 +265,7 @@ cdef class Trainer:
         """
         cdef uint32_t map_[256]
         cdef int index
-        begin = time.monotonic()
+        begin = time.perf_counter()
         is_bytes = source.dtype == np.uint8
         for number, token in enumerate(tokens):
             self.add_token(token)
@@ -282,7 +291,7 @@ cdef class Trainer:
         for index in range(used_parts):
             self.fill(&self.parts[index], offsets, source, weights, np.ascontiguousarray(shares[index]), map_)
             shares[index] = None
-        self.seconds["load"] += time.monotonic() - begin
+        self.seconds["load"] += time.perf_counter() - begin
 
     cdef int fill(self, Part *part, const int64_t[::1] offsets, source, weights, share, uint32_t *map_) except -1:
         """Write the words of a part."""
@@ -294,7 +303,7 @@ cdef class Trainer:
         cdef size_t size = 1 + int(lengths.sum()) + len(share)
         cdef Py_ssize_t rank, stop, n = len(share)
         n_runs = 1 + int(np.count_nonzero(np.diff(weights[share])))
-        part.wide = self.n_tokens >= NARROW_TOKENS
+        part.wide = self.n_tokens >= self.wide_from
         part.symbols = resized(NULL, size, sizeof(uint32_t) if part.wide else sizeof(uint16_t))
         part.runs = <Run *>resized(NULL, n_runs, sizeof(Run))
         part.n_symbols = 1
@@ -345,7 +354,7 @@ cdef class Trainer:
                 n_runs += 1
         part.n_symbols, part.n_runs = place, n_runs
         part.symbols = resized(part.symbols, place, sizeof(uint32_t) if part.wide else sizeof(uint16_t))
-        if not part.wide and self.n_tokens >= NARROW_TOKENS:
+        if not part.wide and self.n_tokens >= self.wide_from:
             wide = <uint32_t *>resized(NULL, place, sizeof(uint32_t))
             for index in range(place):
                 wide[index] = (<uint16_t *>part.symbols)[index]
@@ -650,7 +659,7 @@ cdef class Trainer:
         for index in range(self.n_parts):
             part_begin(&self.parts[index], self.number)
             n_places += self.parts[index].lists[self.number].n
-        together = n_places >= LONG_LIST
+        together = n_places >= self.long_list
         self.step(n_places)
         self.all_parts(VISIT, together)
         self.free_lists(pair)
@@ -747,15 +756,15 @@ cdef class Trainer:
             self.join(<uint32_t>(key >> 32), <uint32_t>key)
             if self.n_merged < self.wanted:   # nobody reads the text after the last merge
                 self.apply(key)
-                if self.n_tokens == NARROW_TOKENS and not self.parts[0].wide:
+                if self.n_tokens == self.wide_from and not self.parts[0].wide:
                     self.rebuild()
         return 0
 
     cdef int rebuild(self) except -1 with gil:
-        begin = time.monotonic()
+        begin = time.perf_counter()
         with nogil:
             self.build()
-        self.seconds["build"] += time.monotonic() - begin
+        self.seconds["build"] += time.perf_counter() - begin
         return 0
 
     cdef inline int step(self, size_t steps) except -1 nogil:
@@ -821,12 +830,12 @@ cdef class Trainer:
         # A merge removes a symbol of every word it stands in, so there are never more merges than symbols.
         self.wanted = max(0, min(asked, n_symbols))
         self.floor = max(1, min(min_frequency, 2**63 - 1))
-        # The count of the last merge of 32,000 was 18 in 7.8 M pretokens of English, 210 in 64 M mixed ones: a
-        # threshold of pretokens / (50 x merges) lies safely below, and one build is nearly always enough.
-        self.threshold = max(self.floor, total // (50 * max(asked, 1)))
+        self.threshold = max(self.floor, total // (SAFETY * max(asked, 1)))
+        begin = time.perf_counter()
         if self.wanted:
             with nogil:
                 self.run()
+        self.seconds["merge"] = time.perf_counter() - begin - self.seconds["build"]
 
 
 cdef void fill_words(Part *part, Symbol *symbols, const int64_t[::1] offsets, const Unit *source,
@@ -880,6 +889,7 @@ def train_merges(
 ):
     words = words if isinstance(words, PackedBytes) else PackedBytes.of(words)
     weights = check_arguments(words, counts, tie_break, firsts)
+    firsts = firsts if tie_break == "first_seen" else None
     cdef Trainer trainer = Trainer()
     try:
         trainer.start(threads)
@@ -888,7 +898,7 @@ def train_merges(
             tokens = [bytes([value]) for value in byte_order(tie_break)]
             trainer.load(words.offsets, words.blob, weights, firsts, tokens)
         else:
-            trainer.load(start.offsets, start.ids, weights, firsts, start.tokens)
+            trainer.load(start.offsets, start.numbers, weights, firsts, start.tokens)
         total = int(weights.sum(dtype=np.float64))
         taken = None if start is None else set(start.tokens)
         del words, counts, weights, firsts, start
@@ -896,7 +906,9 @@ def train_merges(
     finally:
         trainer.close()
         trainer.flush()
+    begin = time.perf_counter()
     merges = trainer.merges()
+    trainer.seconds["objects"] = time.perf_counter() - begin
     if seconds is not None:
         seconds.update(trainer.seconds)
     if progress is not None:

@@ -36,7 +36,6 @@ cdef extern from *:
 
 cdef enum:
     SEPARATOR = 0
-    NARROW_TOKENS = 0xFFFF        # 16-bit symbols hold 0 to 0xFFFE; 0xFFFF is DEAD
     TOP_BIT = 0x80000000          # of a neighbour: it stands on the right
     SLICE = 1 << 16               # places a loop looks at between two looks at signals: some milliseconds
     AHEAD = 12                    # list entries to prefetch ahead of use

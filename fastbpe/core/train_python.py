@@ -11,11 +11,14 @@ a pair (x, y) comes into being in the one step that creates the younger of x and
 later merge can only use its occurrences up.  Hence a priority queue may be lazy: an entry that promises too much
 is put back with its true count, and the first entry that promises the truth is the greatest.
 
-Ties are settled by one of three rules, each of which looks only at the two tokens:
+Ties are settled by one of four rules:
 
 - ``lexicographic``: the greater pair of byte strings (what ``max`` finds);
 - ``smallest_id``: the least pair of ids, bytes by value and then merges in order of creation;
-- ``huggingface``: the same with bytes in the order of GPT-2's printable characters, as ``tokenizers`` numbers them.
+- ``huggingface``: the same with bytes in the order of GPT-2's printable characters, as ``tokenizers`` numbers them;
+- ``first_seen``: the pair that is found first when the text, as it is cut now, is read from its beginning.  For that
+  the words must say where each was first seen.  The first occurrence of a pair is in the first of the words that hold
+  it, and it can only move on, never back, so the queue stays lazy: an entry may promise a place too early.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import heapq
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +35,9 @@ import numpy.typing as npt
 from fastbpe.core.packed import PackedBytes
 from fastbpe.errors import TrainingError
 
-__all__ = ["TIE_BREAKS", "train_merges"]
+__all__ = ["TIE_BREAKS", "Start", "train_merges"]
 
-TIE_BREAKS = ("huggingface", "lexicographic", "smallest_id")
+TIE_BREAKS = ("first_seen", "huggingface", "lexicographic", "smallest_id")
 # No pair occurs more often than there are bytes, so this keeps every 64-bit sum of the native twin in range.
 MAX_BYTES = 2**62
 PROGRESS_SECONDS = 0.25
@@ -49,6 +52,21 @@ TOO_LONG = (
 
 Pair: TypeAlias = tuple[int, int]
 Progress: TypeAlias = Callable[[int, int], None]
+Record: TypeAlias = Callable[[npt.NDArray[np.uint32]], None]
+
+
+class Start(NamedTuple):
+    """Words that consist of tokens already, where training goes on from a vocabulary.
+
+    Attributes:
+        tokens: the vocabulary; a token's number is its place in it, by which ties go.
+        offsets: int64 [words + 1]; word i is `numbers[offsets[i]:offsets[i + 1]]`.
+        numbers: uint32; the tokens of all words.
+    """
+
+    tokens: Sequence[bytes]
+    offsets: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.uint32]
 
 
 class _Descending(tuple[bytes, bytes]):
@@ -67,56 +85,130 @@ def train_merges(
     tie_break: str,
     min_frequency: int,
     progress: Progress | None = None,
+    *,
+    firsts: npt.NDArray[np.uint64] | None = None,
+    max_length: int | None = None,
+    in_characters: bool = False,
+    start: Start | None = None,
+    record: Record | None = None,
+    threads: int = 1,
+    seconds: dict[str, float] | None = None,
 ) -> list[tuple[bytes, bytes]]:
     """Learn at most `n_merges` merges from pretokens and their counts.
 
     The order of `words` does not matter, and a word may be given in several parts.  Fewer merges come back when
     no pair occurs `min_frequency` times any more.  A pair whose token would have more than 64 KiB is passed over.
-    `progress(done, wanted)` is called a few times a second and once at the end; what it raises ends the training.
+
+    Args:
+        words: the pretokens.
+        counts: how often each occurs, int64.
+        n_merges: how many merges are wanted.
+        tie_break: one of TIE_BREAKS.
+        min_frequency: the least count that is merged.
+        progress: called as `progress(done, wanted)` a few times a second and once at the end; what it raises ends
+            the training.
+        firsts: for "first_seen", where each word was first seen, uint64; no two the same.
+        max_length: a pair whose token would be longer is passed over.
+        in_characters: `max_length` counts the bytes that begin a character of UTF-8, instead of all bytes.
+        start: the tokens that the words consist of; without it, bytes.  Only new merges are returned, and a pair that
+            would spell a token of the start is passed over.
+        record: called with new merges every now and then, as uint32 [n, 2] of numbers of tokens (those of the
+            start, then merges in order; without a start bytes in the order of the rule), until all were passed on.
+        threads: at most so many threads of the native twin; the merges do not depend on it.
+        seconds: filled with the time by phase: "load", "build" (of all pairs), "merge", "objects".
 
     Raises:
         TrainingError: the counted text, each word as often as its count says, has 2**62 bytes or more; or the tokens
             have more than 256 MiB together.
-        ValueError: an unknown `tie_break`, or counts that are negative or not one a word.
+        ValueError: an unknown `tie_break`, no `firsts` for "first_seen", or counts that are negative or not one a word.
     """
-    weights = check_arguments(words, counts, tie_break).tolist()
-    tokens = [bytes([value]) for value in byte_order(tie_break)]
-    id_of_byte = {token[0]: index for index, token in enumerate(tokens)}
-    sequences = [[id_of_byte[value] for value in word] for word in words]
+    begin = time.perf_counter()
+    checked = check_arguments(words, counts, tie_break, firsts)
+    if start is None:
+        tokens = [bytes([value]) for value in byte_order(tie_break)]
+        number_of = {token[0]: index for index, token in enumerate(tokens)}
+        sequences = [[number_of[value] for value in word] for word in words]
+        taken = set()
+    else:
+        tokens, taken = list(start.tokens), set(start.tokens)
+        sequences = [start.numbers[a:b].tolist() for a, b in zip(start.offsets.tolist(), start.offsets[1:].tolist())]
+    weights = checked.tolist()
+    if firsts is not None:
+        order = np.argsort(firsts, kind="stable").tolist()
+        sequences, weights = [sequences[index] for index in order], [weights[index] for index in order]
     pair_counts, places = _count_pairs(sequences, weights)
+    sizes = [_size(token, in_characters) for token in tokens]
 
-    def entry(pair: Pair) -> tuple[int, _Descending | Pair, Pair]:
-        tie = _Descending((tokens[pair[0]], tokens[pair[1]])) if tie_break == "lexicographic" else pair
-        return -pair_counts[pair], tie, pair
+    def tie(pair: Pair) -> Any:
+        if tie_break == "first_seen":
+            return _first_place(pair, sequences, weights, places, tokens)
+        return _Descending((tokens[pair[0]], tokens[pair[1]])) if tie_break == "lexicographic" else pair
 
-    queue = [entry(pair) for pair in pair_counts]
+    def entry(pair: Pair) -> tuple[int, Any, Pair]:
+        return -pair_counts[pair], tie(pair), pair
+
+    queue = [entry(pair) for pair in pair_counts if pair_counts[pair]]
     heapq.heapify(queue)
-    merges: list[tuple[bytes, bytes]] = []
-    spelled = len(tokens)
-    report = _reporter(progress, n_merges)
-    while queue and len(merges) < n_merges:
-        negative_count, _, pair = queue[0]
-        if pair_counts[pair] < max(min_frequency, 1):
+    made: list[Pair] = []
+    spelled = sum(map(len, tokens))
+    report = _Reporter(progress, record, n_merges, made)
+    try:
+        while queue and len(made) < n_merges:
+            pair = queue[0][2]
+            if pair_counts[pair] < max(min_frequency, 1):
+                heapq.heappop(queue)
+                continue
+            if queue[0] != (true := entry(pair)):
+                heapq.heapreplace(queue, true)  # the promise was stale: put it back with the truth
+                continue
             heapq.heappop(queue)
-            continue
-        if pair_counts[pair] != -negative_count:
-            heapq.heapreplace(queue, entry(pair))  # the promise was stale: put it back with the truth
-            continue
-        heapq.heappop(queue)
-        left, right = tokens[pair[0]], tokens[pair[1]]
-        if len(left) + len(right) > MAX_TOKEN_BYTES:
-            continue
-        spelled += len(left) + len(right)
-        if spelled > MAX_VOCAB_BYTES:
-            raise TrainingError(TOO_LONG)
-        merges.append((left, right))
-        tokens.append(left + right)
-        for born in _apply(pair, len(tokens) - 1, sequences, weights, pair_counts, places):
-            heapq.heappush(queue, entry(born))
-        report(len(merges))
+            token = tokens[pair[0]] + tokens[pair[1]]
+            size = sizes[pair[0]] + sizes[pair[1]]
+            if len(token) > MAX_TOKEN_BYTES or token in taken or (max_length is not None and size > max_length):
+                continue
+            spelled += len(token)
+            if spelled > MAX_VOCAB_BYTES:
+                raise TrainingError(TOO_LONG)
+            made.append(pair)
+            tokens.append(token)
+            sizes.append(size)
+            for born in _apply(pair, len(tokens) - 1, sequences, weights, pair_counts, places):
+                heapq.heappush(queue, entry(born))
+            report.some()
+    finally:
+        report.flush()
     if progress is not None:
-        progress(len(merges), n_merges)
-    return merges
+        progress(len(made), n_merges)
+    if seconds is not None:
+        seconds.update(load=0.0, build=0.0, merge=time.perf_counter() - begin, objects=0.0)
+    return [(tokens[left], tokens[right]) for left, right in made]
+
+
+def _size(token: bytes, in_characters: bool) -> int:
+    """Return the length of a token, in bytes or in characters, which count where they begin."""
+    return sum(byte & 0xC0 != 0x80 for byte in token) if in_characters else len(token)
+
+
+def _first_place(
+    pair: Pair,
+    sequences: list[list[int]],
+    weights: list[int],
+    places: defaultdict[Pair, set[int]],
+    tokens: list[bytes],
+) -> tuple[int, int]:
+    """Return the word, of those in the order in which they were seen, and the byte in it where a pair is first found.
+
+    Bytes, since the number of a token in its word may fall, when tokens before it are merged.
+    """
+    for index in sorted(places[pair]):
+        if not weights[index]:
+            continue
+        at = 0
+        for left, right in zip(sequences[index], sequences[index][1:]):
+            if (left, right) == pair:
+                return index, at
+            at += len(tokens[left])
+    return len(sequences), 0
 
 
 def _count_pairs(
@@ -196,6 +288,14 @@ def check_arguments(
     weights = np.ascontiguousarray(counts, dtype=np.int64)
     if weights.shape != (len(words),):
         raise ValueError(f"train(): counts must be one for each of {len(words)} words, got shape {weights.shape}")
+    if tie_break == "first_seen":
+        if firsts is None:
+            raise ValueError(
+                "train(): tie_break='first_seen' needs the place where each pretoken is first, which these counts do "
+                "not hold: count with positions=True"
+            )
+        if np.shape(firsts) != weights.shape:
+            raise ValueError(f"train(): firsts must be one for each of {len(words)} words, got {np.shape(firsts)}")
     if len(words) and weights.min() < 0:
         raise ValueError(f"train(): counts must be 0 or more, got {weights.min()}")
     lengths = np.diff(words.offsets) if isinstance(words, PackedBytes) else np.fromiter(map(len, words), np.int64)
@@ -204,15 +304,24 @@ def check_arguments(
     return weights
 
 
-def _reporter(progress: Progress | None, wanted: int) -> Callable[[int], None]:
-    """Return a function that passes the number of merges on, a few times a second."""
-    last = time.monotonic()
+class _Reporter:
+    """Passes the number of merges on, and the merges themselves, a few times a second."""
 
-    def report(done: int) -> None:
-        nonlocal last
+    def __init__(self, progress: Progress | None, record: Record | None, wanted: int, made: list[Pair]) -> None:
+        self._progress, self._record, self._wanted, self._made = progress, record, wanted, made
+        self._recorded = 0
+        self._last = time.monotonic()
+
+    def some(self) -> None:
         now = time.monotonic()
-        if progress is not None and now - last >= PROGRESS_SECONDS:
-            last = now
-            progress(done, wanted)
+        if now - self._last >= PROGRESS_SECONDS:
+            self._last = now
+            if self._progress is not None:
+                self._progress(len(self._made), self._wanted)
+            self.flush()
 
-    return report
+    def flush(self) -> None:
+        """Pass on the merges that were not recorded yet."""
+        if self._record is not None and self._recorded < len(self._made):
+            self._record(np.array(self._made[self._recorded :], dtype=np.uint32))
+            self._recorded = len(self._made)
