@@ -27,11 +27,12 @@ from fastbpe.errors import (
     UnsupportedError,
     VocabularyError,
 )
+from fastbpe.merging import TrainingReport
 from fastbpe.pattern.named import PATTERNS as patterns
 from fastbpe.release import version as _version
 from fastbpe.spec import AddedToken, Split, TokenizerSpec
 from fastbpe.tokenizer import Tokenizer, encoding_for_model, get_encoding, list_encoding_names, load
-from fastbpe.training import train, train_from_counts, train_from_iterator
+from fastbpe.training import TieDifference, first_tie_difference, train, train_from_counts, train_from_iterator
 
 if TYPE_CHECKING:
     __version__: str
@@ -46,12 +47,14 @@ __all__ = [
     "PretokenTooLongError",
     "SpecialTokenError",
     "Split",
+    "TieDifference",
     "TokenBatch",
     "TokenIdError",
     "TokenIdRangeError",
     "Tokenizer",
     "TokenizerSpec",
     "TrainingError",
+    "TrainingReport",
     "UnsupportedError",
     "VocabularyError",
     "__version__",
@@ -59,6 +62,7 @@ __all__ = [
     "count_pretokens",
     "count_pretokens_from_iterator",
     "encoding_for_model",
+    "first_tie_difference",
     "get_encoding",
     "list_encoding_names",
     "load",

@@ -24,7 +24,7 @@ import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from itertools import accumulate
@@ -149,6 +149,31 @@ class TokenizerSpec:
         """Return the same definition with other boxes."""
         _check_boxes(boxes)
         return self._copy(boxes=boxes)
+
+    def shrunk(self, vocab_size: int) -> TokenizerSpec:
+        """Return the definition with the first tokens only; `Tokenizer.shrink` says which.
+
+        Raises:
+            ValueError: there are not so many tokens, or single bytes or parts of tokens would be lost.
+        """
+        tokens = list(self.vocab)
+        least, most = 256 + len(self.added_tokens), len(tokens) + len(self.added_tokens)
+        if not least <= vocab_size <= most:
+            raise ValueError(f"shrink(): vocab_size must be {least} to {most}, got {vocab_size}")
+        vocab = {token: self.vocab[token] for token in tokens[: vocab_size - len(self.added_tokens)]}
+        if not all(map(vocab.__contains__, _BYTES)):
+            raise ValueError(f"shrink(): vocab_size must leave all single bytes, got {vocab_size}")
+        merges = self.merges and tuple(pair for pair in self.merges if pair[0] + pair[1] in vocab)
+        greatest, next_id = self.vocab[tokens[-1]], max(vocab.values())
+        taken = {token.id for token in self.added_tokens if token.id < greatest}
+        added = []
+        for token in self.added_tokens:
+            if token.id > greatest:
+                next_id += 1
+                while next_id in taken:
+                    next_id += 1
+            added.append(replace(token, id=next_id) if token.id > greatest else token)
+        return replace(self, vocab=vocab, merges=merges, added_tokens=tuple(added), provenance=None)
 
     def _copy(self, **changes: Any) -> TokenizerSpec:
         copy = object.__new__(TokenizerSpec)

@@ -167,6 +167,19 @@ class Tokenizer:
         format = format or formats.format_for_path(path)
         write_whole(path, formats.write(self._boxed() if format == "fbpe" else self.spec, format))
 
+    def shrink(self, vocab_size: int) -> Tokenizer:
+        """Return the same tokenizer with fewer ids, as if it had been trained to that size.
+
+        The tokens of the least ids stay, and the merges that make them. Special and other added tokens stay all; those
+        that stood behind every ordinary token follow the last one, in their order, and the others keep their ids.
+
+        Args:
+            vocab_size: ordinary and added tokens together: from 256 and the added tokens to what there is.
+        """
+        if isinstance(vocab_size, bool) or not isinstance(vocab_size, (int, np.integer)):
+            raise TypeError(f"shrink(): vocab_size must be an int, got {show(vocab_size)}")
+        return Tokenizer(self.spec.shrunk(int(vocab_size)), cache_bytes=self._cache_bytes)
+
     def _boxed(self) -> TokenizerSpec:
         """Return the definition with boxes, where its pattern compiles and none are known."""
         tables = getattr(self._encoder.splitter, "tables", None)

@@ -1,68 +1,91 @@
 """Training: sources -> pretoken counts -> merges -> Tokenizer; the order of steps, no more.
 
-Counting stands in `counting`, merging in `core.train_*`.
+Counting stands in `counting`, merging in `merging`.
 """
 
 from __future__ import annotations
 
-import operator
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from fastbpe import core
-from fastbpe.core.train_python import TIE_BREAKS
-from fastbpe.counting import Progress, Sources, checked_special_tokens, checked_splits, count_files, count_texts
+from fastbpe.counting import Progress, Sources, count_files, count_texts
 from fastbpe.counts import PretokenCounts
 from fastbpe.errors import TrainingError
-from fastbpe.formats import named_splits
 from fastbpe.ids import show
-from fastbpe.pattern.named import PATTERNS
-from fastbpe.release import version
-from fastbpe.spec import MAX_TOKENS, AddedToken, Split, TokenizerSpec
-from fastbpe.tokenizer import Tokenizer, make_splitter
+from fastbpe.merging import Plan, StrPath, TrainingReport, pattern_name, same_patterns
+from fastbpe.tokenizer import Tokenizer
 
-__all__ = ["train", "train_from_counts", "train_from_iterator"]
+__all__ = ["TieDifference", "first_tie_difference", "train", "train_from_counts", "train_from_iterator"]
 
 
 def train(
     sources: Sources,
     vocab_size: int,
     *,
-    pattern: str = "gpt2",
-    special_tokens: Sequence[str] = (),
+    pattern: str | None = None,
+    special_tokens: Sequence[str] | Mapping[str, int] = (),
     tie_break: str = "lexicographic",
     min_frequency: int = 1,
+    max_token_length: int | None = None,
+    length_unit: str = "bytes",
+    unit: str = "document",
+    init: Tokenizer | None = None,
+    checkpoint: StrPath | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    report: TrainingReport | None = None,
 ) -> Tokenizer:
     """Learn a tokenizer from files.
 
     Each file is one document; special tokens in it are boundaries that nothing is learned across, and are never
     counted.  Files are read as bytes, a block at a time; runs of invalid UTF-8 are pretokens of their own.
 
-    The ids are the 256 bytes by value, the merges in order, and the special tokens.  A corpus too small for
-    `vocab_size` gives a smaller vocabulary.  The result depends on the files and the options alone.
+    The ids are the 256 bytes by value, the merges in order, and the special tokens; those with ids of their own keep
+    them, and the others step aside.  A corpus too small for `vocab_size` gives a smaller vocabulary.  The result
+    depends on the files and the options alone.
+
+    With `init` the ids of that tokenizer stay as they are, and merges are added behind them, learned from the text as
+    it encodes it.  A merge that would spell a token that is there already is passed over.
+
+    With `checkpoint` the merges are also written to that file as they are found, every few seconds.  The same call
+    goes on from there if it was killed, and gives the same result; so does one with another `vocab_size`.
 
     Args:
         sources: a path, or a sequence of paths.
-        vocab_size: bytes, merges and special tokens together.
-        pattern: the split pattern, or its name in `fastbpe.patterns`.
-        special_tokens: text that becomes one token each, in the order of their ids.
+        vocab_size: bytes, merges and special tokens together; with `init` all its ids, and the new ones.
+        pattern: the split pattern, or its name in `fastbpe.patterns`; None means that of `init`, or "gpt2".  Counts
+            for `init` are made with `pattern=init.pattern`.
+        special_tokens: text that becomes one token each, in the order of their ids, or a mapping to their ids.
         tie_break: which of equally frequent pairs is merged: "lexicographic" (the greater pair of byte strings),
-            "huggingface" (as `tokenizers`, fed documents, with all bytes in its initial alphabet) or "smallest_id".
+            "huggingface" (as `tokenizers`, fed documents, with all bytes in its initial alphabet), "smallest_id" (as
+            `rustbpe`, bytes by value) or "first_seen" (the pair that is found first in the text, as `minbpe`).
         min_frequency: pairs that occur less often are not merged.
-        threads: 1 to 1024; None means one for each core.
+        max_token_length: no merge makes a longer token.
+        length_unit: what `max_token_length` is in: "bytes" or "characters".
+        unit: what a text is to the pattern: "document", or "line" as to `tokenizers` that is given files.
+        init: a tokenizer whose vocabulary is extended.
+        checkpoint: a file for the merges so far.
+        threads: 1 to 1024; None means one for each core.  The result does not depend on it.
         progress: called a few times a second with ("count", bytes, bytes in all) and ("merge", merges, wanted).
+        report: filled with what the training did.
 
     Raises:
-        ValueError: vocab_size has no room for the bytes and the special tokens; before anything is read.
+        ValueError: an option is wrong, as vocab_size without room for the bytes and the special tokens; before
+            anything is read.
         PatternError: the pattern cannot be used.
         OSError: a file cannot be read.
-        TrainingError: a file changed its size while it was read.
+        TrainingError: a file changed its size while it was read; or the checkpoint is damaged, or that of another
+            training.
     """
-    plan = _Plan("train()", vocab_size, pattern, special_tokens, tie_break, min_frequency)
-    counts = count_files("train()", sources, plan.splits, plan.special_tokens, progress, threads=threads)
+    plan = Plan(
+        "train()", vocab_size, pattern=pattern, special_tokens=special_tokens, tie_break=tie_break,
+        min_frequency=min_frequency, max_token_length=max_token_length, length_unit=length_unit, init=init,
+        checkpoint=checkpoint, threads=threads, report=report,
+    )  # fmt: skip
+    counts = count_files(
+        "train()", sources, plan.splits, plan.boundaries, progress,
+        unit=unit, positions=plan.positions, threads=threads,
+    )  # fmt: skip
     return plan.train(counts, progress)
 
 
@@ -70,19 +93,31 @@ def train_from_iterator(
     texts: Iterable[str | bytes],
     vocab_size: int,
     *,
-    pattern: str = "gpt2",
-    special_tokens: Sequence[str] = (),
+    pattern: str | None = None,
+    special_tokens: Sequence[str] | Mapping[str, int] = (),
     tie_break: str = "lexicographic",
     min_frequency: int = 1,
+    max_token_length: int | None = None,
+    length_unit: str = "bytes",
+    unit: str = "document",
+    init: Tokenizer | None = None,
+    checkpoint: StrPath | None = None,
+    threads: int | None = None,
     progress: Progress | None = None,
+    report: TrainingReport | None = None,
 ) -> Tokenizer:
     """Learn a tokenizer from an iterable of documents, each a str or bytes; the rest is as `train`.
 
     Raises:
         TypeError: an item is neither; it names the index. What the iterable raises passes through.
     """
-    plan = _Plan("train_from_iterator()", vocab_size, pattern, special_tokens, tie_break, min_frequency)
-    return plan.train(count_texts(texts, plan.splits, plan.special_tokens, progress), progress)
+    plan = Plan(
+        "train_from_iterator()", vocab_size, pattern=pattern, special_tokens=special_tokens, tie_break=tie_break,
+        min_frequency=min_frequency, max_token_length=max_token_length, length_unit=length_unit, init=init,
+        checkpoint=checkpoint, threads=threads, report=report,
+    )  # fmt: skip
+    counts = count_texts(texts, plan.splits, plan.boundaries, progress, unit=unit, positions=plan.positions)
+    return plan.train(counts, progress)
 
 
 def train_from_counts(
@@ -90,10 +125,16 @@ def train_from_counts(
     vocab_size: int,
     *,
     pattern: str | None = None,
-    special_tokens: Sequence[str] | None = None,
+    special_tokens: Sequence[str] | Mapping[str, int] | None = None,
     tie_break: str = "lexicographic",
     min_frequency: int = 1,
+    max_token_length: int | None = None,
+    length_unit: str = "bytes",
+    init: Tokenizer | None = None,
+    checkpoint: StrPath | None = None,
+    threads: int | None = None,
     progress: Progress | None = None,
+    report: TrainingReport | None = None,
 ) -> Tokenizer:
     """Learn a tokenizer from pretoken counts; the rest is as `train`.
 
@@ -101,103 +142,72 @@ def train_from_counts(
     the pattern "gpt2" and no special tokens where none are given.
     """
     function = "train_from_counts()"
+    if special_tokens is None:
+        old = set() if not isinstance(init, Tokenizer) else {token.content for token in init.spec.added_tokens}
+        special_tokens = tuple(text for text in getattr(counts, "special_tokens", ()) if text not in old)
+    if isinstance(counts, PretokenCounts) and pattern is None and init is None:
+        splits: Any = counts.splits
+    else:
+        splits = pattern
+    plan = Plan(
+        function, vocab_size, pattern=splits, special_tokens=special_tokens, tie_break=tie_break,
+        min_frequency=min_frequency, max_token_length=max_token_length, length_unit=length_unit, init=init,
+        checkpoint=checkpoint, threads=threads, report=report,
+    )  # fmt: skip
+    return plan.train(_checked_counts(function, counts, plan), progress)
+
+
+def _checked_counts(function: str, counts: Any, plan: Plan) -> PretokenCounts:
+    """Return the counts, if they were made as the plan says."""
     if not isinstance(counts, PretokenCounts):
         if not isinstance(counts, Mapping):
             raise TypeError(f"{function}: counts must be PretokenCounts or a mapping, got {show(counts)}")
-        splits = checked_splits(function, "gpt2" if pattern is None else pattern)
-        counts = PretokenCounts.from_dict(
-            counts, splits=splits, special_tokens=checked_special_tokens(function, special_tokens or ())
+        return PretokenCounts.from_dict(counts, splits=plan.splits, special_tokens=plan.boundaries)
+    if not same_patterns(plan.splits, counts.splits):
+        raise TrainingError(f"{function}: pattern must be that of the counts, {pattern_name(counts.splits)!r}")
+    if set(plan.boundaries) != set(counts.special_tokens):
+        raise TrainingError(
+            f"{function}: special_tokens must be those of the counts, {counts.special_tokens}, got {plan.boundaries}"
         )
-    if pattern is not None and checked_splits(function, pattern) != counts.splits:
-        raise TrainingError(f"{function}: pattern must be that of the counts, {_pattern_name(counts.splits)!r}")
-    if special_tokens is not None and checked_special_tokens(function, special_tokens) != counts.special_tokens:
-        raise TrainingError(f"{function}: special_tokens must be those of the counts, {counts.special_tokens}")
-    plan = _Plan(function, vocab_size, counts.splits, counts.special_tokens, tie_break, min_frequency)
-    return plan.train(counts, progress)
+    return counts
 
 
-class _Plan:
-    """The checked options of one training: all that can be wrong before the corpus is read."""
+class TieDifference(NamedTuple):
+    """Where two rules for ties first part.
 
-    def __init__(
-        self,
-        function: str,
-        vocab_size: int,
-        pattern: str | tuple[Split, ...],
-        special_tokens: Sequence[str],
-        tie_break: str,
-        min_frequency: int,
-    ) -> None:
-        self.splits = pattern if isinstance(pattern, tuple) else checked_splits(function, pattern)
-        self.special_tokens = checked_special_tokens(function, special_tokens)
-        self.vocab_size = _integer(function, "vocab_size", vocab_size)
-        self.min_frequency = _integer(function, "min_frequency", min_frequency)
-        self.tie_break = tie_break
-        least = 256 + len(self.special_tokens)
-        if self.vocab_size < least:
-            raise ValueError(
-                f"{function}: vocab_size must be at least {least} (256 bytes and {len(self.special_tokens)} special "
-                f"tokens), got {self.vocab_size}"
-            )
-        if self.min_frequency < 1:
-            raise ValueError(f"{function}: min_frequency must be at least 1, got {self.min_frequency}")
-        if tie_break not in TIE_BREAKS:
-            raise ValueError(f"{function}: tie_break must be one of {', '.join(TIE_BREAKS)}, got {show(tie_break)}")
-        self.n_merges = min(self.vocab_size, MAX_TOKENS) - least
-        self._spec((), None)  # finds special tokens that no vocabulary can hold,
-        make_splitter(self.splits, True)  # and a pattern that cannot be used
+    Attributes:
+        merge: the number of the merge, from 0; all before it are the same.
+        first: the pair that the first rule joins there, None where it has no more.
+        second: that of the second rule.
+    """
 
-    def train(self, counts: PretokenCounts, progress: Progress | None) -> Tokenizer:
-        """Merge, and put the tokenizer together."""
-        pretokens, weights, _ = counts.arrays()
-        report = None if progress is None else lambda done, wanted: progress("merge", done, wanted)
-        merges = core.train_merges(list(pretokens), weights, self.n_merges, self.tie_break, self.min_frequency, report)
-        self._warn_of_special(merges)
-        return Tokenizer(self._spec(merges, self._provenance(counts)))
-
-    def _spec(self, merges: Sequence[tuple[bytes, bytes]], provenance: Mapping[str, Any] | None) -> TokenizerSpec:
-        tokens = [bytes([value]) for value in range(256)] + [left + right for left, right in merges]
-        return TokenizerSpec(
-            splits=self.splits,
-            vocab={token: id for id, token in enumerate(tokens)},
-            merges=tuple(merges),
-            whole=False,
-            added_tokens=tuple(AddedToken(text, id) for id, text in enumerate(self.special_tokens, len(tokens))),
-            provenance=provenance,
-        )
-
-    def _provenance(self, counts: PretokenCounts) -> dict[str, Any]:
-        return {
-            "fastbpe": version(),
-            "pattern": _pattern_name(self.splits),
-            "vocab_size": self.vocab_size,
-            "tie_break": self.tie_break,
-            "min_frequency": self.min_frequency,
-            "documents": counts.n_documents,
-            "bytes": counts.n_bytes,
-            "pretokens": counts.total,
-            "unique_pretokens": len(counts),
-        }
-
-    def _warn_of_special(self, merges: Sequence[tuple[bytes, bytes]]) -> None:
-        special = {text.encode() for text in self.special_tokens}
-        for token in special.intersection(left + right for left, right in merges):
-            warnings.warn(
-                f"the special token {token.decode()!r} is also spelled by a merge: two ids have these bytes, "
-                f"and formats that cannot say so will refuse to save",
-                stacklevel=4,
-            )
+    merge: int
+    first: tuple[bytes, bytes] | None
+    second: tuple[bytes, bytes] | None
 
 
-def _pattern_name(splits: tuple[Split, ...]) -> str:
-    """Return the name of a pattern, or the pattern itself."""
-    for name in PATTERNS:
-        if named_splits(name, gaps=True) == splits:
-            return name
-    return " then ".join(split.pattern for split in splits)
+def first_tie_difference(
+    counts: PretokenCounts, first: str, second: str, vocab_size: int, *, threads: int | None = None
+) -> TieDifference | None:
+    """Say where two tie-breaks first part on a corpus; None where they learn the same `vocab_size` tokens.
 
-
-def _integer(function: str, name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{function}: {name} must be an int, got {show(value)}")
-    return operator.index(value)
+    Args:
+        counts: the corpus; for "first_seen", counted with positions.
+        first, second: tie-breaks, as of `train`.
+        vocab_size: as of `train`.
+        threads: as of `train`.
+    """
+    function = "first_tie_difference()"
+    if not isinstance(counts, PretokenCounts):
+        raise TypeError(f"{function}: counts must be PretokenCounts, got {show(counts)}")
+    plans = [
+        Plan(function, vocab_size, pattern=counts.splits, special_tokens=counts.special_tokens, tie_break=rule,
+             threads=threads)
+        for rule in (first, second)
+    ]  # fmt: skip
+    one, other = (plan.merges(counts, None)[0] for plan in plans)
+    for at in range(max(len(one), len(other))):
+        pairs = [merges[at] if at < len(merges) else None for merges in (one, other)]
+        if pairs[0] != pairs[1]:
+            return TieDifference(at, *pairs)
+    return None

@@ -1,0 +1,403 @@
+"""Merging: pretoken counts -> merges -> a definition; the options of a training, checked before anything is read.
+
+The merges are learned in `core.train_*`.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+import time
+import warnings
+from array import array
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import count
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbpe import core
+from fastbpe.checkpoint import Checkpoint, digest_of_counts
+from fastbpe.core.packed import PackedBytes, PackedVocab
+from fastbpe.core.train_python import TIE_BREAKS, Start, byte_order
+from fastbpe.counting import Progress, checked_special_tokens, checked_splits
+from fastbpe.counts import PretokenCounts
+from fastbpe.errors import TrainingError
+from fastbpe.formats import named_splits
+from fastbpe.ids import show
+from fastbpe.pattern.named import PATTERNS
+from fastbpe.release import version
+from fastbpe.spec import MAX_TOKENS, AddedToken, Split, TokenizerSpec
+from fastbpe.tokenizer import MAX_THREADS, Tokenizer, make_splitter
+
+__all__ = ["Plan", "TrainingReport"]
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
+
+LENGTH_UNITS = ("bytes", "characters")
+N_LONGEST = 10
+
+
+@dataclass
+class TrainingReport:
+    """What a training did; pass an empty one as `report=`, and it is filled at the end.
+
+    Attributes:
+        seconds: by phase: "count", "load" (words laid out), "build" (all pairs), "merge", "objects" (merges as byte
+            strings), "tokenizer".  Counting is absent where counts were given.
+        n_documents, n_bytes: of the text.
+        n_pretokens, n_unique_pretokens: all, and distinct ones.
+        n_merges: learned, those of a checkpoint among them.
+        n_resumed: taken from a checkpoint.
+        stopped: why: "vocab_size" was reached, or no pair reached "min_frequency".
+        longest_tokens: of the merges, the longest first.
+        peak_memory: bytes, of the whole process since it began; None where the system does not say.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    n_documents: int = 0
+    n_bytes: int = 0
+    n_pretokens: int = 0
+    n_unique_pretokens: int = 0
+    n_merges: int = 0
+    n_resumed: int = 0
+    stopped: str = ""
+    longest_tokens: list[bytes] = field(default_factory=list)
+    peak_memory: int | None = None
+
+    def __str__(self) -> str:
+        """Several lines for people."""
+        reason = {"vocab_size": "vocab_size is reached", "min_frequency": "no pair occurs min_frequency times any more"}
+        lines = [
+            f"documents: {self.n_documents:,}, {self.n_bytes:,} bytes",
+            f"pretokens: {self.n_pretokens:,}, {self.n_unique_pretokens:,} distinct",
+            f"merges:    {self.n_merges:,}, of which {self.n_resumed:,} from the checkpoint"
+            if self.n_resumed
+            else f"merges:    {self.n_merges:,}",
+            f"stopped:   {reason.get(self.stopped, self.stopped)}",
+            "seconds:   " + ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in self.seconds.items()),
+            "longest:   " + " ".join(repr(token)[1:] for token in self.longest_tokens),
+        ]
+        if self.peak_memory is not None:
+            lines.append(f"memory:    {self.peak_memory / 1e6:,.0f} MB at the most, of the whole process")
+        return "\n".join(lines)
+
+
+class Plan:
+    """The checked options of one training: all that can be wrong before the corpus is read."""
+
+    def __init__(
+        self,
+        function: str,
+        vocab_size: int,
+        *,
+        pattern: str | tuple[Split, ...] | None = None,
+        special_tokens: Sequence[str] | Mapping[str, int] = (),
+        tie_break: str = "lexicographic",
+        min_frequency: int = 1,
+        max_token_length: int | None = None,
+        length_unit: str = "bytes",
+        threads: int | None = None,
+        init: Tokenizer | None = None,
+        checkpoint: StrPath | None = None,
+        report: TrainingReport | None = None,
+    ) -> None:
+        self._function = function
+        self._init = None if init is None else _checked_init(function, init)
+        self.splits = self._checked_splits(pattern)
+        self._new_special, self._chosen = self._checked_special(special_tokens)
+        self.vocab_size = _integer(function, "vocab_size", vocab_size)
+        self.min_frequency = _integer(function, "min_frequency", min_frequency)
+        self.max_token_length = (
+            None if max_token_length is None else _integer(function, "max_token_length", max_token_length)
+        )
+        self.length_unit, self.tie_break, self._checkpoint, self._report = length_unit, tie_break, checkpoint, report
+        if self.min_frequency < 1:
+            raise ValueError(f"{function}: min_frequency must be at least 1, got {self.min_frequency}")
+        if self.max_token_length is not None and self.max_token_length < 1:
+            raise ValueError(f"{function}: max_token_length must be at least 1 or None, got {self.max_token_length}")
+        if length_unit not in LENGTH_UNITS:
+            raise ValueError(f"{function}: length_unit must be one of {', '.join(LENGTH_UNITS)}, got {show(length_unit)}")
+        if tie_break not in TIE_BREAKS:
+            raise ValueError(f"{function}: tie_break must be one of {', '.join(TIE_BREAKS)}, got {show(tie_break)}")
+        if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
+            raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {show(threads)}")
+        if report is not None and not isinstance(report, TrainingReport):
+            raise TypeError(f"{function}: report must be a TrainingReport or None, got {show(report)}")
+        self.threads = threads
+        self.n_merges = self._count_merges()
+        if checkpoint is not None:
+            os.stat(os.path.dirname(os.fspath(checkpoint)) or ".")  # better now than after hours of counting
+        self._base = self._spec((), None)  # finds special tokens that no vocabulary can hold,
+        make_splitter(self.splits, True)  # and a pattern that cannot be used
+        self._begin = time.perf_counter()
+
+    @property
+    def positions(self) -> bool:
+        """Whether counting must note where pretokens are first."""
+        return self.tie_break == "first_seen"
+
+    @property
+    def boundaries(self) -> tuple[str, ...]:
+        """The texts that are boundaries, and are not counted."""
+        old = () if self._init is None else tuple(token.content for token in self._init.added_tokens)
+        return old + tuple(text for text in self._new_special if text not in old)
+
+    # --- what was asked for -----------------------------------------------------------------------------------
+
+    def _checked_splits(self, pattern: str | tuple[Split, ...] | None) -> tuple[Split, ...]:
+        if pattern is None:
+            return checked_splits(self._function, "gpt2") if self._init is None else self._init.splits
+        splits = pattern if isinstance(pattern, tuple) else checked_splits(self._function, pattern)
+        if self._init is not None and not same_patterns(splits, self._init.splits):
+            raise ValueError(
+                f"{self._function}: pattern must be that of init, {pattern_name(self._init.splits)!r}, or None; "
+                f"got {show(pattern if isinstance(pattern, str) else pattern_name(pattern))}"
+            )
+        return splits if self._init is None else self._init.splits
+
+    def _checked_special(self, tokens: Sequence[str] | Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, int]]:
+        """Return the special tokens that init has not, in the order of their ids, and the ids that were chosen."""
+        function = self._function
+        chosen: dict[str, int] = {}
+        if isinstance(tokens, Mapping):
+            for text, id in tokens.items():
+                if _integer(function, f"the id of special token {show(text)}", id) < 0:
+                    raise ValueError(f"{function}: special_tokens must have ids of 0 or more, got {id} for {show(text)}")
+                chosen[text] = operator.index(id)
+            if len(set(chosen.values())) < len(chosen):
+                raise ValueError(f"{function}: special_tokens must have different ids, got {show(dict(tokens))}")
+            tokens = sorted(chosen, key=chosen.__getitem__)
+        texts = checked_special_tokens(function, tokens)
+        if self._init is None:
+            return texts, chosen
+        known = {token.content: token.id for token in self._init.added_tokens}
+        taken = {*self._init.vocab.values(), *known.values()} if chosen else set()
+        for text, id in chosen.items():
+            if known.get(text, id) != id or (text not in known and id in taken):
+                raise ValueError(
+                    f"{function}: special_tokens must not change init: {show(text)} can not have the id {id}"
+                    + (f", it has {known[text]}" if text in known else ", which another token has")
+                )
+        return tuple(text for text in texts if text not in known), {t: i for t, i in chosen.items() if t not in known}
+
+    def _count_merges(self) -> int:
+        """Return how many merges there is room for."""
+        n_special = len(self._new_special)
+        least, parts = 256 + n_special, f"256 bytes and {n_special} special tokens"
+        if self._init is not None:
+            least = self._init.n_vocab + n_special
+            parts = f"{self._init.n_vocab} ids of init and {n_special} new special tokens"
+        if self.vocab_size < least:
+            raise ValueError(f"{self._function}: vocab_size must be at least {least} ({parts}), got {self.vocab_size}")
+        return max(0, min(self.vocab_size, MAX_TOKENS) - least)
+
+    # --- merging ----------------------------------------------------------------------------------------------
+
+    def train(self, counts: PretokenCounts, progress: Progress | None) -> Tokenizer:
+        """Merge, and put the tokenizer together."""
+        counted = time.perf_counter()
+        seconds: dict[str, float] = {}
+        merges, n_resumed = self.merges(counts, progress, seconds)
+        merged = time.perf_counter()
+        self._warn_of_special(merges)
+        tokenizer = Tokenizer(self._spec(merges, self._provenance(counts)))
+        if self._report is not None:
+            if not self._function.startswith("train_from_counts"):
+                self._report.seconds["count"] = counted - self._begin
+            self._report.seconds.update(seconds, tokenizer=time.perf_counter() - merged)
+            self._fill_report(self._report, counts, merges, n_resumed)
+        return tokenizer
+
+    def merges(
+        self, counts: PretokenCounts, progress: Progress | None, seconds: dict[str, float] | None = None
+    ) -> tuple[list[tuple[bytes, bytes]], int]:
+        """Return the merges, and how many of them a checkpoint held."""
+        pretokens, weights, firsts = counts.arrays()
+        if self.positions and firsts is None:
+            raise ValueError(
+                f"{self._function}: tie_break 'first_seen' needs the place where each pretoken is first, which these "
+                f"counts do not hold: count with positions=True"
+            )
+        with ExitStack() as stack:
+            known: list[tuple[bytes, bytes]] = []
+            record = None
+            if self._checkpoint is not None:
+                checkpoint = stack.enter_context(
+                    Checkpoint(self._checkpoint, self._belongs(pretokens, weights, firsts if self.positions else None))
+                )
+                known = self._known(checkpoint.merges)
+                record = checkpoint.append
+            wanted = self.n_merges - len(known)
+            learned = core.train_merges(
+                pretokens,
+                weights,
+                wanted,
+                self.tie_break,
+                self.min_frequency,
+                None if progress is None else lambda done, _: progress("merge", len(known) + done, self.n_merges),
+                firsts=firsts,
+                max_length=self.max_token_length,
+                in_characters=self.length_unit == "characters",
+                start=self._start(pretokens, known) if known or self._init is not None else None,
+                record=record,
+                threads=self.threads or os.cpu_count() or 1,
+                seconds=seconds,
+            )
+        return known + learned, len(known)
+
+    def _numbered(self) -> list[bytes]:
+        """Return the tokens that training begins with, in the order of their numbers."""
+        if self._init is not None:
+            return list(self._init.vocab)
+        return [bytes([value]) for value in byte_order(self.tie_break)]
+
+    def _known(self, pairs: NDArray[np.uint32]) -> list[tuple[bytes, bytes]]:
+        """Return the merges that a checkpoint holds, as many as are wanted."""
+        tokens = self._numbered()
+        known: list[tuple[bytes, bytes]] = []
+        for left, right in pairs[: self.n_merges].tolist():
+            if max(left, right) >= len(tokens):
+                raise TrainingError(f"{os.fspath(self._checkpoint or '')}: merge {len(known)} of the checkpoint joins "
+                                    f"a token that is not there yet")  # fmt: skip
+            known.append((tokens[left], tokens[right]))
+            tokens.append(tokens[left] + tokens[right])
+        return known
+
+    def _start(self, pretokens: Sequence[bytes], known: list[tuple[bytes, bytes]]) -> Start:
+        """Return the pretokens as tokens of the vocabulary so far."""
+        spec = self._spec(known, None)
+        tokens = self._numbered() + [left + right for left, right in known]
+        numbers = np.zeros(1 + max(spec.vocab.values()), dtype=np.uint32)
+        numbers[[spec.vocab[token] for token in tokens]] = np.arange(len(tokens), dtype=np.uint32)
+        merge = core.Merger(spec.vocab, spec.merges, spec.whole).merge
+        ids = array("I")
+        offsets = np.zeros(len(pretokens) + 1, dtype=np.int64)
+        for index, pretoken in enumerate(pretokens):
+            ids.extend(merge(pretoken))
+            offsets[index + 1] = len(ids)
+        return Start(tokens, offsets, numbers[np.frombuffer(ids, dtype=np.uintc)])
+
+    def _belongs(
+        self, pretokens: Sequence[bytes], weights: NDArray[np.int64], firsts: NDArray[np.uint64] | None
+    ) -> dict[str, Any]:
+        """Return what decides the merges; their number does not."""
+        return {
+            "counts": digest_of_counts(pretokens, weights, firsts),
+            "init": None if self._init is None else self._init.fingerprint,
+            "length_unit": self.length_unit if self.max_token_length is not None else None,
+            "max_token_length": self.max_token_length,
+            "min_frequency": self.min_frequency,
+            "tie_break": self.tie_break,
+        }
+
+    # --- the result -------------------------------------------------------------------------------------------
+
+    def _spec(self, merges: Sequence[tuple[bytes, bytes]], provenance: Mapping[str, Any] | None) -> TokenizerSpec:
+        """Return the definition; what training makes needs no check once the one without merges is checked."""
+        added = () if self._init is None else self._init.added_tokens
+        occupied = set(self._chosen.values())
+        free = (id for id in count(0 if self._init is None else self._init.n_vocab) if id not in occupied)
+        old: Mapping[bytes, int]
+        if self._init is None:
+            old = {bytes([value]): next(free) for value in range(256)}
+        else:
+            old = self._init.vocab
+        vocab = {**old, **{left + right: next(free) for left, right in merges}}
+        added += tuple(
+            AddedToken(text, self._chosen[text] if text in self._chosen else next(free)) for text in self._new_special
+        )
+        if self._init is None:
+            return TokenizerSpec(self.splits, vocab, tuple(merges), False, added, provenance=provenance)
+        old_merges = self._init.merges
+        return TokenizerSpec(
+            self.splits,
+            vocab,
+            None if old_merges is None else (*old_merges, *merges),
+            self._init.whole,
+            added,
+            self._init.normalizer,
+            self._init.post_processor,
+            provenance=provenance,
+        )
+
+    def _provenance(self, counts: PretokenCounts) -> dict[str, Any]:
+        length = {} if self.max_token_length is None else {"max_token_length": [self.max_token_length, self.length_unit]}
+        init = {} if self._init is None else {"init": self._init.fingerprint}
+        return {
+            "fastbpe": version(),
+            "pattern": pattern_name(self.splits),
+            "vocab_size": self.vocab_size,
+            "tie_break": self.tie_break,
+            "min_frequency": self.min_frequency,
+            **length,
+            **init,
+            "documents": counts.n_documents,
+            "bytes": counts.n_bytes,
+            "pretokens": counts.total,
+            "unique_pretokens": len(counts),
+        }
+
+    def _fill_report(
+        self, report: TrainingReport, counts: PretokenCounts, merges: list[tuple[bytes, bytes]], n_resumed: int
+    ) -> None:
+        report.n_documents, report.n_bytes = counts.n_documents, counts.n_bytes
+        report.n_pretokens, report.n_unique_pretokens = counts.total, len(counts)
+        report.n_merges, report.n_resumed = len(merges), n_resumed
+        report.stopped = "vocab_size" if len(merges) == self.n_merges else "min_frequency"
+        tokens = [left + right for left, right in merges]
+        report.longest_tokens = sorted(tokens, key=lambda token: (-len(token), token))[:N_LONGEST]
+        report.peak_memory = _peak_memory()
+
+    def _warn_of_special(self, merges: Sequence[tuple[bytes, bytes]]) -> None:
+        special = {text.encode() for text in self.boundaries}
+        if not special:
+            return
+        for token in special.intersection(left + right for left, right in merges):
+            warnings.warn(
+                f"the special token {token.decode()!r} is also spelled by a merge: two ids have these bytes, "
+                f"and formats that cannot say so will refuse to save",
+                stacklevel=4,
+            )
+
+
+def same_patterns(splits: tuple[Split, ...], others: tuple[Split, ...]) -> bool:
+    """Say whether text is split in the same way; the patterns in use leave no gaps."""
+    return [split.pattern for split in splits] == [split.pattern for split in others]
+
+
+def pattern_name(splits: tuple[Split, ...]) -> str:
+    """Return the name of a pattern, or the pattern itself."""
+    for name in PATTERNS:
+        if same_patterns(named_splits(name, gaps=True), splits):
+            return name
+    return " then ".join(split.pattern for split in splits)
+
+
+def _checked_init(function: str, init: Tokenizer) -> TokenizerSpec:
+    if not isinstance(init, Tokenizer):
+        raise TypeError(f"{function}: init must be a Tokenizer or None, got {show(init)}")
+    if init.spec.normalizer is not None:
+        raise TrainingError(
+            f"{function}: init must not normalize text, got {init.spec.normalizer}: training counts text as it is"
+        )
+    return init.spec
+
+
+def _peak_memory() -> int | None:
+    if os.name != "posix":
+        return None
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _integer(function: str, name: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{function}: {name} must be an int, got {show(value)}")
+    return operator.index(value)
