@@ -13,9 +13,8 @@ import warnings
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from fastbpe import core
 from fastbpe.checkpoint import Checkpoint, digest_of_counts
-from fastbpe.core.packed import PackedBytes, PackedVocab
+from fastbpe.core.packed import Merges, PackedVocab
 from fastbpe.core.train_python import TIE_BREAKS, Start, byte_order
 from fastbpe.counting import Progress, checked_special_tokens, checked_splits
 from fastbpe.counts import PretokenCounts
@@ -48,8 +47,7 @@ class TrainingReport:
     """What a training did; pass an empty one as `report=`, and it is filled at the end.
 
     Attributes:
-        seconds: by phase: "count", "load" (words laid out), "build" (all pairs), "merge", "objects" (merges as byte
-            strings), "tokenizer".  Counting is absent where counts were given.
+        seconds: by phase: "count", "load" (words laid out), "build" (all pairs), "merge", "tokenizer".  Counting is absent where counts were given.
         n_documents, n_bytes: of the text.
         n_pretokens, n_unique_pretokens: all, and distinct ones.
         n_merges: learned, those of a checkpoint among them.
@@ -122,7 +120,9 @@ class Plan:
         if self.max_token_length is not None and self.max_token_length < 1:
             raise ValueError(f"{function}: max_token_length must be at least 1 or None, got {self.max_token_length}")
         if length_unit not in LENGTH_UNITS:
-            raise ValueError(f"{function}: length_unit must be one of {', '.join(LENGTH_UNITS)}, got {show(length_unit)}")
+            raise ValueError(
+                f"{function}: length_unit must be one of {', '.join(LENGTH_UNITS)}, got {show(length_unit)}"
+            )
         if tie_break not in TIE_BREAKS:
             raise ValueError(f"{function}: tie_break must be one of {', '.join(TIE_BREAKS)}, got {show(tie_break)}")
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
@@ -133,7 +133,7 @@ class Plan:
         self.n_merges = self._count_merges()
         if checkpoint is not None:
             os.stat(os.path.dirname(os.fspath(checkpoint)) or ".")  # better now than after hours of counting
-        self._base = self._spec((), None)  # finds special tokens that no vocabulary can hold,
+        self._spec(Merges.of(()), None)  # finds special tokens that no vocabulary can hold,
         make_splitter(self.splits, True)  # and a pattern that cannot be used
         self._begin = time.perf_counter()
 
@@ -168,7 +168,9 @@ class Plan:
         if isinstance(tokens, Mapping):
             for text, id in tokens.items():
                 if _integer(function, f"the id of special token {show(text)}", id) < 0:
-                    raise ValueError(f"{function}: special_tokens must have ids of 0 or more, got {id} for {show(text)}")
+                    raise ValueError(
+                        f"{function}: special_tokens must have ids of 0 or more, got {id} for {show(text)}"
+                    )
                 chosen[text] = operator.index(id)
             if len(set(chosen.values())) < len(chosen):
                 raise ValueError(f"{function}: special_tokens must have different ids, got {show(dict(tokens))}")
@@ -216,7 +218,7 @@ class Plan:
 
     def merges(
         self, counts: PretokenCounts, progress: Progress | None, seconds: dict[str, float] | None = None
-    ) -> tuple[list[tuple[bytes, bytes]], int]:
+    ) -> tuple[Merges, int]:
         """Return the merges, and how many of them a checkpoint held."""
         pretokens, weights, firsts = counts.arrays()
         if self.positions and firsts is None:
@@ -249,7 +251,7 @@ class Plan:
                 threads=self.threads or os.cpu_count() or 1,
                 seconds=seconds,
             )
-        return known + learned, len(known)
+        return Merges.of([*known, *learned]) if known else learned, len(known)
 
     def _numbered(self) -> list[bytes]:
         """Return the tokens that training begins with, in the order of their numbers."""
@@ -271,11 +273,11 @@ class Plan:
 
     def _start(self, pretokens: Sequence[bytes], known: list[tuple[bytes, bytes]]) -> Start:
         """Return the pretokens as tokens of the vocabulary so far."""
-        spec = self._spec(known, None)
+        spec = self._spec(Merges.of(known), None)
         tokens = self._numbered() + [left + right for left, right in known]
         numbers = np.zeros(1 + max(spec.vocab.values()), dtype=np.uint32)
         numbers[[spec.vocab[token] for token in tokens]] = np.arange(len(tokens), dtype=np.uint32)
-        merge = core.Merger(spec.vocab, spec.merges, spec.whole).merge
+        merge = core.Merger(spec.vocab, None if self._init is None else spec.merges, spec.whole).merge
         ids = array("I")
         offsets = np.zeros(len(pretokens) + 1, dtype=np.int64)
         for index, pretoken in enumerate(pretokens):
@@ -298,36 +300,35 @@ class Plan:
 
     # --- the result -------------------------------------------------------------------------------------------
 
-    def _spec(self, merges: Sequence[tuple[bytes, bytes]], provenance: Mapping[str, Any] | None) -> TokenizerSpec:
-        """Return the definition; what training makes needs no check once the one without merges is checked."""
-        added = () if self._init is None else self._init.added_tokens
+    def _spec(self, merges: Merges, provenance: Mapping[str, Any] | None) -> TokenizerSpec:
+        """Return the definition with these merges."""
         occupied = set(self._chosen.values())
-        free = (id for id in count(0 if self._init is None else self._init.n_vocab) if id not in occupied)
-        old: Mapping[bytes, int]
-        if self._init is None:
-            old = {bytes([value]): next(free) for value in range(256)}
-        else:
-            old = self._init.vocab
-        vocab = {**old, **{left + right: next(free) for left, right in merges}}
-        added += tuple(
-            AddedToken(text, self._chosen[text] if text in self._chosen else next(free)) for text in self._new_special
+        first = 0 if self._init is None else self._init.n_vocab
+        n_ids = (256 if self._init is None else 0) + len(merges) + len(self._new_special) - len(self._chosen)
+        free = np.arange(first, first + n_ids + len(occupied), dtype=np.uint32)
+        free = free[~np.isin(free, list(occupied))]
+        last = iter(free[n_ids - len(self._new_special) + len(self._chosen) :].tolist())
+        added = tuple(
+            AddedToken(text, self._chosen[text] if text in self._chosen else next(last)) for text in self._new_special
         )
         if self._init is None:
-            return TokenizerSpec(self.splits, vocab, tuple(merges), False, added, provenance=provenance)
-        old_merges = self._init.merges
-        return TokenizerSpec(
-            self.splits,
-            vocab,
-            None if old_merges is None else (*old_merges, *merges),
-            self._init.whole,
-            added,
-            self._init.normalizer,
-            self._init.post_processor,
+            vocab = _vocab_of(merges, free[: 256 + len(merges)])
+            return TokenizerSpec(self.splits, vocab, merges, False, added, provenance=provenance)
+        all_vocab = {**self._init.vocab, **dict(zip(merges.products, free.tolist()))}
+        all_merges = None if self._init.merges is None else (*self._init.merges, *merges)
+        return replace(
+            self._init,
+            vocab=all_vocab,
+            merges=all_merges,
+            added_tokens=self._init.added_tokens + added,
+            name=None,
             provenance=provenance,
         )
 
     def _provenance(self, counts: PretokenCounts) -> dict[str, Any]:
-        length = {} if self.max_token_length is None else {"max_token_length": [self.max_token_length, self.length_unit]}
+        length = (
+            {} if self.max_token_length is None else {"max_token_length": [self.max_token_length, self.length_unit]}
+        )
         init = {} if self._init is None else {"init": self._init.fingerprint}
         return {
             "fastbpe": version(),
@@ -344,26 +345,36 @@ class Plan:
         }
 
     def _fill_report(
-        self, report: TrainingReport, counts: PretokenCounts, merges: list[tuple[bytes, bytes]], n_resumed: int
+        self, report: TrainingReport, counts: PretokenCounts, merges: Merges, n_resumed: int
     ) -> None:
         report.n_documents, report.n_bytes = counts.n_documents, counts.n_bytes
         report.n_pretokens, report.n_unique_pretokens = counts.total, len(counts)
         report.n_merges, report.n_resumed = len(merges), n_resumed
         report.stopped = "vocab_size" if len(merges) == self.n_merges else "min_frequency"
-        tokens = [left + right for left, right in merges]
-        report.longest_tokens = sorted(tokens, key=lambda token: (-len(token), token))[:N_LONGEST]
+        lengths = np.diff(merges.products.offsets)
+        longest = np.argsort(-lengths, kind="stable")[:N_LONGEST].tolist()
+        report.longest_tokens = [merges.products[at] for at in longest]
         report.peak_memory = _peak_memory()
 
-    def _warn_of_special(self, merges: Sequence[tuple[bytes, bytes]]) -> None:
+    def _warn_of_special(self, merges: Merges) -> None:
         special = {text.encode() for text in self.boundaries}
         if not special:
             return
-        for token in special.intersection(left + right for left, right in merges):
+        for token in special.intersection(merges.products):
             warnings.warn(
                 f"the special token {token.decode()!r} is also spelled by a merge: two ids have these bytes, "
                 f"and formats that cannot say so will refuse to save",
                 stacklevel=4,
             )
+
+
+def _vocab_of(merges: Merges, ids: NDArray[np.uint32]) -> Mapping[bytes, int]:
+    """Return single bytes and what the merges make: packed, unless a left part is too long to be noted."""
+    if len(merges) and int(merges.lefts.max()) > 255:
+        return dict(zip([*(bytes([value]) for value in range(256)), *merges.products], ids.tolist()))
+    offsets = np.concatenate([np.arange(256), 256 + merges.products.offsets]).astype(np.uint32)
+    lefts = np.concatenate([np.zeros(256, np.uint8), merges.lefts.astype(np.uint8)])
+    return PackedVocab(ids, offsets, bytes(range(256)) + merges.products.blob.tobytes(), lefts)
 
 
 def same_patterns(splits: tuple[Split, ...], others: tuple[Split, ...]) -> bool:

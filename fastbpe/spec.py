@@ -32,7 +32,7 @@ from operator import add, lt
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from fastbpe.core.packed import PackedVocab
+from fastbpe.core.packed import Merges, PackedVocab
 from fastbpe.errors import LimitError, UnsupportedError, VocabularyError
 from fastbpe.pattern.boxes import PackedBoxes, unpacked
 
@@ -75,7 +75,8 @@ class AddedToken:
 class TokenizerSpec:
     """An immutable, checked definition of a tokenizer; equal and hashable by what it defines.
 
-    `vocab` is kept in the order of ids.  `merges` is None for rank semantics (the id is the rank).  `name`,
+    `vocab` is kept in the order of ids.  `merges` is None for rank semantics (the id is the rank); those that training
+    packs are as they must be.  `name`,
     `provenance` and `boxes` are carried and take no part in `==`, `hash` and `fingerprint`.  `boxes` are a hint that
     makes splitting fast (pattern/boxes.py): what is not right for the splits is of no effect.  Two special tokens may
     share an id (o200k_harmony has such a pair); the first of them is the one that decoding gives.
@@ -89,7 +90,7 @@ class TokenizerSpec:
 
     splits: tuple[Split, ...]
     vocab: Mapping[bytes, int]
-    merges: tuple[tuple[bytes, bytes], ...] | None = None
+    merges: Merges | tuple[tuple[bytes, bytes], ...] | None = None
     whole: bool = True
     added_tokens: tuple[AddedToken, ...] = ()
     normalizer: str | None = None
@@ -104,7 +105,7 @@ class TokenizerSpec:
         fields: dict[str, Any] = {
             "splits": tuple(self.splits),
             "vocab": vocab,
-            "merges": None if self.merges is None else tuple(self.merges),
+            "merges": self.merges if self.merges is None or isinstance(self.merges, Merges) else tuple(self.merges),
             "added_tokens": tuple(self.added_tokens),
         }
         _check_settings(self, fields["splits"])
@@ -112,7 +113,7 @@ class TokenizerSpec:
             vocab = _checked_vocab(vocab, len(vocab) + len(fields["added_tokens"]))
             fields["vocab"] = MappingProxyType(vocab)
         _check_added(fields["added_tokens"], vocab)
-        if fields["merges"] is not None:
+        if fields["merges"] is not None and not isinstance(fields["merges"], Merges):
             _check_merges(fields["merges"], vocab)
         fields["added_tokens"] = tuple(sorted(fields["added_tokens"], key=lambda token: token.id))
         if self.provenance is not None:

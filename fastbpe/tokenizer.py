@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastbpe import core, encodings, formats
 from fastbpe.arrow import TokenBatch
 from fastbpe.batch import encode_batch
+from fastbpe.core.packed import Merges, PackedVocab
 from fastbpe.errors import SpecialTokenError, TokenIdError, TokenIdRangeError
 from fastbpe.files import write_whole
 from fastbpe.ids import Ids, id_array, show
@@ -73,7 +74,9 @@ class Tokenizer:
             raise ValueError(f"Tokenizer(): cache_bytes must be {limits}, got {show(cache_bytes)}")
         self._spec = spec
         splitter = make_splitter(spec.splits, allow_regex, spec.boxes)
-        merger = core.Merger(spec.vocab, spec.merges, spec.whole)
+        # What training packs says by itself which parts make a token, so the merges are not looked at.
+        known = isinstance(spec.merges, Merges) and isinstance(spec.vocab, PackedVocab)
+        merger = core.Merger(spec.vocab, None if known else spec.merges, spec.whole)
         self._cache_bytes = cache_bytes
         self._encoder = core.Encoder(splitter, merger, ascii_only=spec.normalizer is not None, cache_bytes=cache_bytes)
         self._encode_text = self._encoder.encode_text
@@ -120,7 +123,8 @@ class Tokenizer:
     @property
     def merges(self) -> tuple[tuple[bytes, bytes], ...] | None:
         """The merges in order, or None where ranks decide."""
-        return self.spec.merges
+        merges = self.spec.merges
+        return merges.pairs() if isinstance(merges, Merges) else merges
 
     @property
     def special_tokens(self) -> dict[str, int]:

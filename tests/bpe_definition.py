@@ -32,11 +32,13 @@ def quadratic_merges(
             for pair in zip(tokens, tokens[1:]):
                 if count:
                     pairs[pair] += count
-        pairs = Counter({
-            (left, right): count
-            for (left, right), count in pairs.items()
-            if max_length is None or length(left + right, in_characters) <= max_length
-        })
+        pairs = Counter(
+            {
+                (left, right): count
+                for (left, right), count in pairs.items()
+                if max_length is None or length(left + right, in_characters) <= max_length
+            }
+        )
         if not pairs or max(pairs.values()) < max(min_frequency, 1):
             break
         most = max(pairs.values())

@@ -120,7 +120,9 @@ def test_min_frequency_is_the_least_count_merged(core):
 
 
 def test_refusals(core):
-    with pytest.raises(ValueError, match="tie_break must be one of first_seen, huggingface, lexicographic, smallest_id, got 'x'"):
+    with pytest.raises(
+        ValueError, match="tie_break must be one of first_seen, huggingface, lexicographic, smallest_id, got 'x'"
+    ):
         train(core, {}, 1, "x")
     with pytest.raises(ValueError, match="0 or more, got -1"):
         train(core, {b"ab": -1}, 1, "lexicographic")

@@ -288,7 +288,9 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, text):
         ({"max_token_length": 9}, "length_unit, max_token_length"),
         ({"init": fastbpe.get_encoding("gpt2"), "vocab_size": 51_000}, "init"),
     ):
-        with pytest.raises(fastbpe.TrainingError, match=f"c: the checkpoint belongs to another training: {name} differ"):
+        with pytest.raises(
+            fastbpe.TrainingError, match=f"c: the checkpoint belongs to another training: {name} differ"
+        ):
             fastbpe.train_from_counts(counts, **{"vocab_size": 300, "checkpoint": path, **options})
     with pytest.raises(fastbpe.TrainingError, match="counts differ"):
         fastbpe.train_from_counts({**counts, b" the": 3}, 300, checkpoint=path)
@@ -362,7 +364,7 @@ def test_the_report(tmp_path, text):
     tok = fastbpe.train(path, 600, report=report)
     assert (report.n_documents, report.n_bytes, report.n_merges) == (1, len(text.encode()), 344)
     assert report.stopped == "vocab_size" and report.n_unique_pretokens == len(counted(text))
-    assert set(report.seconds) == {"count", "load", "build", "merge", "objects", "tokenizer"}
+    assert set(report.seconds) == {"count", "load", "build", "merge", "tokenizer"}
     assert len(report.longest_tokens[0]) == max(map(len, tok.vocab)) and len(report.longest_tokens) == 10
     assert "344" in str(report) and "vocab_size is reached" in str(report)
     small = fastbpe.TrainingReport()
@@ -392,3 +394,26 @@ def test_shrink_of_a_published_vocabulary():
             gpt2.shrink(wrong)
     with pytest.raises(TypeError, match="int"):
         gpt2.shrink("9")
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_the_command(tmp_path, text):
+    from click.testing import CliRunner
+
+    from fastbpe.cli.train import train
+
+    (tmp_path / "t").write_text(text[:50_000])
+    paths = [str(tmp_path / name) for name in ("t", "one.fbpe", "two.fbpe", "c")]
+    one = [paths[0], "--vocab-size", "400", "-o", paths[1], "--special-at", f"{EOT}=0", "--threads", "1"]
+    done = CliRunner().invoke(train, [*one, "--max-token-length", "6", "--report", "--checkpoint", paths[3]])
+    assert done.exit_code == 0 and "longest:" in done.output and "merges:    143" in done.output
+    tok = fastbpe.load(paths[1])
+    expected = fastbpe.train(paths[0], 400, special_tokens={EOT: 0}, max_token_length=6)
+    assert tok == expected
+    done = CliRunner().invoke(train, [paths[0], "--vocab-size", "450", "-o", paths[2], "--init", paths[1]])
+    assert done.exit_code == 0
+    assert fastbpe.load(paths[2]) == fastbpe.train(paths[0], 450, init=expected)
+    done = CliRunner().invoke(train, [*one[:-2], "--special", "x", "--overwrite"])
+    assert done.exit_code == 2 and "not both" in done.output

@@ -6,9 +6,10 @@ import click
 
 import fastbpe
 from fastbpe.cli.idfile import check_new
-from fastbpe.cli.options import debug_option, overwrite_option, quiet_option
+from fastbpe.cli.options import debug_option, load_tokenizer, named_ids, overwrite_option, quiet_option, threads_option
 from fastbpe.cli.progress import Progress
 from fastbpe.core.train_python import TIE_BREAKS
+from fastbpe.merging import LENGTH_UNITS
 
 SUFFIXES = (".fbpe", ".json", ".tiktoken")
 
@@ -17,8 +18,11 @@ SUFFIXES = (".fbpe", ".json", ".tiktoken")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--vocab-size", type=int, required=True, metavar="N", help="256 bytes, merges and special tokens.")
 @click.option("-o", "--output", required=True, metavar="OUT", help="NAME.fbpe, NAME.json or NAME.tiktoken.")
-@click.option("--pattern", default="gpt2", show_default=True, metavar="NAME|REGEX", help="How to split text.")
+@click.option("--pattern", metavar="NAME|REGEX", help="How to split text; default: that of --init, or gpt2.")
 @click.option("--special", multiple=True, metavar="TOK", help="A special token: text is cut at it; may be repeated.")
+@click.option(
+    "--special-at", multiple=True, metavar="TOK=ID", callback=named_ids, help="The same with an id of choice."
+)
 @click.option(
     "--tie-break",
     type=click.Choice(TIE_BREAKS),
@@ -27,6 +31,12 @@ SUFFIXES = (".fbpe", ".json", ".tiktoken")
     help="Which of equally frequent pairs.",
 )
 @click.option("--min-frequency", type=int, default=1, show_default=True, metavar="N", help="Rarer pairs stay apart.")
+@click.option("--max-token-length", type=int, metavar="N", help="No longer tokens.")
+@click.option("--length-unit", type=click.Choice(LENGTH_UNITS), default="bytes", show_default=True, help="Of N.")
+@click.option("--init", metavar="VOCAB", help="A vocabulary to extend, its ids kept: a file or a known name.")
+@click.option("--checkpoint", metavar="FILE", help="Write merges here on the way; the same command goes on from it.")
+@click.option("--report", is_flag=True, help="Say what was done: time by phase, memory, longest tokens.")
+@threads_option
 @overwrite_option
 @quiet_option
 @debug_option
@@ -34,10 +44,17 @@ def train(
     files: tuple[str, ...],
     vocab_size: int,
     output: str,
-    pattern: str,
+    pattern: str | None,
     special: tuple[str, ...],
+    special_at: dict[str, int],
     tie_break: str,
     min_frequency: int,
+    max_token_length: int | None,
+    length_unit: str,
+    init: str | None,
+    checkpoint: str | None,
+    threads: int | None,
+    report: bool,
     overwrite: bool,
     quiet: bool,
 ) -> None:
@@ -54,17 +71,28 @@ def train(
     """
     if not output.endswith(SUFFIXES):
         raise click.UsageError(f"-o must end with {', '.join(SUFFIXES)}, got {output}")
+    if special and special_at:
+        raise click.UsageError("give --special or --special-at, not both")
     check_new(output, overwrite)
+    done = fastbpe.TrainingReport()
     with Progress("count", None, quiet) as progress:
         tokenizer = fastbpe.train(
             files,
             vocab_size,
             pattern=pattern,
-            special_tokens=special,
+            special_tokens=special_at or special,
             tie_break=tie_break,
             min_frequency=min_frequency,
+            max_token_length=max_token_length,
+            length_unit=length_unit,
+            init=None if init is None else load_tokenizer(init, None, None, {}),
+            checkpoint=checkpoint,
+            threads=threads,
+            report=done,
             progress=progress.update,
         )
     tokenizer.save(output)
     if not quiet:
         click.echo(f"fastbpe: {output}: {tokenizer.n_vocab:,} ids", err=True)
+    if report:
+        click.echo(str(done), err=True)

@@ -32,7 +32,7 @@ import time
 
 import numpy as np
 
-from fastbpe.core.packed import PackedBytes
+from fastbpe.core.packed import Merges, PackedBytes
 from fastbpe.core.train_python import PROGRESS_SECONDS, TOO_LONG, byte_order, check_arguments
 from fastbpe.errors import TrainingError
 
@@ -49,7 +49,7 @@ cdef enum:
     MAX_PARTS = 8
 
 # The merges do not depend on these; tests set them.
-PART_PLACES = 1 << 19             # a thread is not worth its start for fewer
+PART_PLACES = 1 << 21             # a thread is not worth its start for fewer
 LONG_LIST = 4096                  # places of a pair from which on waking the other threads pays
 WIDE_FROM = 0xFFFF                # tokens that need 32-bit symbols; 16-bit ones hold 0 to 0xFFFE, and DEAD
 # The count of the last merge of 32,000 was 18 in 7.8 M pretokens of English, 210 in 64 M mixed ones: a threshold of
@@ -338,9 +338,8 @@ cdef class Trainer:
         return 0
 
     cdef int squeeze(self, Part *part) except -1 nogil:
-        """Give each token one place again, and forget words of one token; widen the symbols where it is time."""
-        cdef size_t run, place = 1, begin = 1, end, n_runs = 0, index
-        cdef uint32_t *wide
+        """Give each token one place again, and forget words of one token."""
+        cdef size_t run, place = 1, begin = 1, end, n_runs = 0
         for run in range(part.n_runs):
             end = part.runs[run].end
             if part.wide:
@@ -354,13 +353,24 @@ cdef class Trainer:
                 n_runs += 1
         part.n_symbols, part.n_runs = place, n_runs
         part.symbols = resized(part.symbols, place, sizeof(uint32_t) if part.wide else sizeof(uint16_t))
-        if not part.wide and self.n_tokens >= self.wide_from:
-            wide = <uint32_t *>resized(NULL, place, sizeof(uint32_t))
-            for index in range(place):
-                wide[index] = (<uint16_t *>part.symbols)[index]
+        part_index_runs(part)
+        return 0
+
+    cdef int widen(self) except -1 nogil:
+        """Give the symbols 32 bits; places stay what they are."""
+        cdef int index
+        cdef size_t place
+        cdef uint32_t *wide
+        cdef Part *part
+        for index in range(self.n_parts):
+            part = &self.parts[index]
+            wide = <uint32_t *>resized(NULL, part.n_symbols, sizeof(uint32_t))
+            for place in range(part.n_symbols):
+                wide[place] = (<uint16_t *>part.symbols)[place]
+                if wide[place] == 0xFFFF:     # DEAD
+                    wide[place] = 0xFFFFFFFF
             free(part.symbols)
             part.symbols, part.wide = wide, True
-        part_index_runs(part)
         return 0
 
     # --- tokens -----------------------------------------------------------------------------------------------
@@ -584,7 +594,12 @@ cdef class Trainer:
                 for index in range(self.n_parts):
                     cell = self.parts[index].dense + at
                     part_new_list(&self.parts[index], pair.list, cell.n_places)
-                    cell.weight = <int64_t><size_t>self.parts[index].lists[pair.list].at
+                    cell.weight = pair.list + 1
+        for index in range(self.n_parts):
+            for at in range(DENSE * DENSE):   # only now do the lists stay where they are
+                cell = self.parts[index].dense + at
+                if cell.weight:
+                    cell.weight = <int64_t><size_t>places_of(self.parts[index].lists + (cell.weight - 1))
         self.all_parts(WRITE_DENSE, True)
         for index in range(self.n_parts):
             free(self.parts[index].dense)
@@ -678,6 +693,7 @@ cdef class Trainer:
         cdef size_t at
         cdef Part *part
         cdef Side *sides[MAX_PARTS]
+        cdef Side *side
         self.n_born = 0
         for index in range(self.n_parts):
             part = &self.parts[index]
@@ -689,7 +705,18 @@ cdef class Trainer:
                 sides[index] = &self.parts[index].twins
             table_lose(&self.table, self.b, self.a, self.twins_weight())
             self.give(self.new, self.new, sides, self.twins_weight())
+        for at in range(self.n_born):         # only now do the lists stay where they are
+            for index in range(self.n_parts):
+                side = self.side_of(&self.parts[index], self.born[at])
+                side.weight = <int64_t><size_t>places_of(self.parts[index].lists + (side.weight - 1))
         return 0
+
+    cdef inline Side *side_of(self, Part *part, uint64_t key) noexcept nogil:
+        """Return the side of a pair that the merge in hand made."""
+        cdef uint32_t a = <uint32_t>(key >> 32), b = <uint32_t>key
+        if a != self.new:
+            return part.left + a
+        return part.right + b if b != self.new else &part.twins
 
     cdef int64_t twins_weight(self) noexcept nogil:
         cdef int index
@@ -718,7 +745,7 @@ cdef class Trainer:
         return 0
 
     cdef int give(self, uint32_t a, uint32_t b, Side **sides, int64_t weight) except -1 nogil:
-        """A pair is born: lists and a slot, unless it is below the threshold; `sides` learn where to write."""
+        """A pair is born: lists and a slot, unless it is below the threshold; `sides` learn the list, plus 1."""
         cdef int index
         cdef Pair *pair
         cdef size_t room
@@ -731,7 +758,7 @@ cdef class Trainer:
         pair.list = self.new_list()
         for index in range(self.n_parts):
             part_new_list(&self.parts[index], pair.list, sides[index].n_places)
-            sides[index].weight = <int64_t><size_t>self.parts[index].lists[pair.list].at
+            sides[index].weight = pair.list + 1
         if self.n_born == self.room_born:
             room = self.room_born + self.room_born // 2 + 256
             self.born = <uint64_t *>resized(self.born, room, sizeof(uint64_t))
@@ -757,7 +784,7 @@ cdef class Trainer:
             if self.n_merged < self.wanted:   # nobody reads the text after the last merge
                 self.apply(key)
                 if self.n_tokens == self.wide_from and not self.parts[0].wide:
-                    self.rebuild()
+                    self.widen()
         return 0
 
     cdef int rebuild(self) except -1 with gil:
@@ -807,12 +834,26 @@ cdef class Trainer:
 
     def merges(self):
         """Return the merges so far as pairs of byte strings."""
-        cdef size_t index
-        tokens = [self.token(<uint32_t>index) for index in range(self.n_tokens)]
-        return [
-            (tokens[self.merged[index] >> 32], tokens[<uint32_t>self.merged[index]])
-            for index in range(self.n_merged)
-        ]
+        cdef uint32_t first = self.n_tokens - <uint32_t>self.n_merged
+        cdef size_t index, start = self.spelling.starts[first] if self.n_merged else 0
+        offsets, lefts = np.zeros(self.n_merged + 1, dtype=np.int64), np.empty(self.n_merged, dtype=np.int64)
+        cdef int64_t[::1] end_of = offsets
+        cdef int64_t[::1] left_of = lefts
+        for index in range(self.n_merged):
+            end_of[index + 1] = end_of[index] + self.spelling.lengths[first + index]
+            left_of[index] = self.spelling.lengths[self.merged[index] >> 32]
+        blob = PyBytes_FromStringAndSize(<char *>self.spelling.data + start, end_of[self.n_merged])
+        return Merges(PackedBytes(offsets, np.frombuffer(blob, dtype=np.uint8)), lefts)
+
+    cdef void release(self) noexcept:
+        """Free what only learning needs."""
+        cdef int index
+        for index in range(MAX_PARTS):
+            part_free(&self.parts[index])
+            memset(&self.parts[index], 0, sizeof(Part))
+        table_drop(&self.table)
+        free(self.queue.items)
+        self.queue.items = NULL
 
     def train(self, total, asked, tie_break, min_frequency, max_length, in_characters, taken, progress, record):
         """Learn the merges of the loaded text."""
@@ -906,9 +947,8 @@ def train_merges(
     finally:
         trainer.close()
         trainer.flush()
-    begin = time.perf_counter()
+    trainer.release()
     merges = trainer.merges()
-    trainer.seconds["objects"] = time.perf_counter() - begin
     if seconds is not None:
         seconds.update(trainer.seconds)
     if progress is not None:

@@ -38,6 +38,7 @@ cdef enum:
     SEPARATOR = 0
     TOP_BIT = 0x80000000          # of a neighbour: it stands on the right
     SLICE = 1 << 16               # places a loop looks at between two looks at signals: some milliseconds
+    SHORT_LIST = 2
     AHEAD = 12                    # list entries to prefetch ahead of use
     BLOCK_BITS = 5                # places a block of run_at
     DENSE = 257                   # symbols that a dense count of pairs is for: separator and bytes
@@ -46,13 +47,17 @@ cdef struct Run:                  # words of one weight
     int64_t weight
     uint32_t end                  # first place behind them
 
+cdef union Where:
+    uint32_t *far
+    uint32_t near[2]              # of a short list, which most are, so that it needs no memory of its own
+
 cdef struct Places:               # of one pair: where its left token begins, increasing; some may be stale
-    uint32_t *at
+    Where where
     uint32_t first                # those before are known to be stale
     uint32_t n
 
 cdef struct Side:                 # what a merge finds on one side of its places, by neighbour
-    int64_t weight                # once the counts are settled: the address in the list to write next, or 0
+    int64_t weight                # once the counts are settled: the address in the list to write next; 0: no list
     uint32_t n_places
 
 cdef struct Event:
@@ -102,10 +107,22 @@ cdef inline void part_free(Part *part) noexcept nogil:
     free(part.filter)
 
 
+cdef inline void part_free_list(Part *part, size_t list) noexcept nogil:
+    if part.lists[list].n > SHORT_LIST:
+        free(part.lists[list].where.far)
+    part.lists[list].n = 0
+
+
+cdef inline uint32_t *places_of(Places *list) noexcept nogil:
+    if list.n <= SHORT_LIST:
+        return &list.where.near[0]
+    return list.where.far
+
+
 cdef inline void part_drop_lists(Part *part) noexcept nogil:
     cdef size_t index
     for index in range(part.room_lists):
-        free(part.lists[index].at)
+        part_free_list(part, index)
     free(part.lists)
     part.lists = NULL
     part.room_lists = 0
@@ -120,17 +137,10 @@ cdef inline int part_new_list(Part *part, size_t list, uint32_t n_places) except
         memset(part.lists + part.room_lists, 0, (room - part.room_lists) * sizeof(Places))
         part.room_lists = room
     part.lists[list].first = part.lists[list].n = 0
-    part.lists[list].at = NULL
-    if n_places:
-        part.lists[list].at = <uint32_t *>resized(NULL, n_places, sizeof(uint32_t))
-        part.lists[list].n = n_places
+    if n_places > SHORT_LIST:
+        part.lists[list].where.far = <uint32_t *>resized(NULL, n_places, sizeof(uint32_t))
+    part.lists[list].n = n_places
     return 0
-
-
-cdef inline void part_free_list(Part *part, size_t list) noexcept nogil:
-    free(part.lists[list].at)
-    part.lists[list].at = NULL
-    part.lists[list].n = 0
 
 
 cdef inline int part_index_runs(Part *part) except -1 nogil:
@@ -227,7 +237,7 @@ cdef inline bint part_write_hashed(Part *part, Symbol *symbols, const int64_t *s
         pair = table_find(&part.table, key)
         if pair.list != NO_LIST:
             list = part.lists + pair.list
-            list.at[list.first] = <uint32_t>place
+            places_of(list)[list.first] = <uint32_t>place
             list.first += 1
     part.at = stop
     return stop == part.n_symbols - 1
@@ -281,7 +291,7 @@ cdef inline bint part_visit(Part *part, Symbol *symbols, const uint32_t *spans, 
                             uint32_t new) noexcept nogil:
     """Rewrite each place of a slice where the pair still stands, from left to right; note its neighbours."""
     cdef Places *list = part.lists + number
-    cdef uint32_t *places = list.at
+    cdef uint32_t *places = places_of(list)
     cdef size_t index, run, stop = min(part.at + SLICE, list.n)
     cdef uint32_t a_span = spans[a], b_span = spans[b], n_places = list.n
     cdef uint32_t place, middle, behind, neighbour, run_end = 0
@@ -375,7 +385,7 @@ cdef inline size_t part_first(Part *part, Symbol *symbols, const uint32_t *spans
     cdef Places *list = part.lists + number
     cdef uint32_t place
     while list.first < list.n:
-        place = list.at[list.first]
+        place = places_of(list)[list.first]
         if symbols[place] == a and symbols[place + spans[a]] == b:
             return place
         list.first += 1

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastbpe.core.packed import PackedBytes
+from fastbpe.core.packed import Merges, PackedBytes
 from fastbpe.errors import TrainingError
 
 __all__ = ["TIE_BREAKS", "Start", "train_merges"]
@@ -93,7 +93,7 @@ def train_merges(
     record: Record | None = None,
     threads: int = 1,
     seconds: dict[str, float] | None = None,
-) -> list[tuple[bytes, bytes]]:
+) -> Merges:
     """Learn at most `n_merges` merges from pretokens and their counts.
 
     The order of `words` does not matter, and a word may be given in several parts.  Fewer merges come back when
@@ -115,7 +115,7 @@ def train_merges(
         record: called with new merges every now and then, as uint32 [n, 2] of numbers of tokens (those of the
             start, then merges in order; without a start bytes in the order of the rule), until all were passed on.
         threads: at most so many threads of the native twin; the merges do not depend on it.
-        seconds: filled with the time by phase: "load", "build" (of all pairs), "merge", "objects".
+        seconds: filled with the time by phase: "load", "build" (of all pairs), "merge".
 
     Raises:
         TrainingError: the counted text, each word as often as its count says, has 2**62 bytes or more; or the tokens
@@ -180,8 +180,8 @@ def train_merges(
     if progress is not None:
         progress(len(made), n_merges)
     if seconds is not None:
-        seconds.update(load=0.0, build=0.0, merge=time.perf_counter() - begin, objects=0.0)
-    return [(tokens[left], tokens[right]) for left, right in made]
+        seconds.update(load=0.0, build=0.0, merge=time.perf_counter() - begin)
+    return Merges.of((tokens[left], tokens[right]) for left, right in made)
 
 
 def _size(token: bytes, in_characters: bool) -> int:
