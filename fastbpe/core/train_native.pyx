@@ -708,7 +708,10 @@ cdef class Trainer:
         for at in range(self.n_born):         # only now do the lists stay where they are
             for index in range(self.n_parts):
                 side = self.side_of(&self.parts[index], self.born[at])
-                side.weight = <int64_t><size_t>places_of(self.parts[index].lists + (side.weight - 1))
+                if side.n_places:
+                    side.weight = <int64_t><size_t>places_of(self.parts[index].lists + (side.weight - 1))
+                else:
+                    side.weight = 0           # not touched in this part, so nobody would clear it
         return 0
 
     cdef inline Side *side_of(self, Part *part, uint64_t key) noexcept nogil:
