@@ -201,23 +201,34 @@ class Plan:
 
     # --- merging ----------------------------------------------------------------------------------------------
 
-    def train(self, counts: PretokenCounts, progress: Progress | None) -> Tokenizer:
-        """Merge, and put the tokenizer together."""
+    def train(self, counts: PretokenCounts, progress: Progress | None, *, consume: bool = False) -> Tokenizer:
+        """Merge, and put the tokenizer together.
+
+        Args:
+            counts: the pretokens.
+            progress: as of `train`.
+            consume: whether `counts` may be empty afterwards, which saves their memory.
+        """
         counted = time.perf_counter()
+        provenance = self._provenance(counts)
         seconds: dict[str, float] = {}
-        merges, n_resumed = self.merges(counts, progress, seconds)
+        merges, n_resumed = self.merges(counts, progress, seconds, consume)
         merged = time.perf_counter()
         self._warn_of_special(merges)
-        tokenizer = Tokenizer(self._spec(merges, self._provenance(counts)))
+        tokenizer = Tokenizer(self._spec(merges, provenance))
         if self._report is not None:
             if not self._function.startswith("train_from_counts"):
                 self._report.seconds["count"] = counted - self._begin
             self._report.seconds.update(seconds, tokenizer=time.perf_counter() - merged)
-            self._fill_report(self._report, counts, merges, n_resumed)
+            self._fill_report(self._report, provenance, merges, n_resumed)
         return tokenizer
 
     def merges(
-        self, counts: PretokenCounts, progress: Progress | None, seconds: dict[str, float] | None = None
+        self,
+        counts: PretokenCounts,
+        progress: Progress | None,
+        seconds: dict[str, float] | None = None,
+        consume: bool = False,
     ) -> tuple[Merges, int]:
         """Return the merges, and how many of them a checkpoint held."""
         pretokens, weights, firsts = counts.arrays()
@@ -250,6 +261,7 @@ class Plan:
                 record=record,
                 threads=self.threads or os.cpu_count() or 1,
                 seconds=seconds,
+                consume=consume,
             )
         return Merges.of([*known, *learned]) if known else learned, len(known)
 
@@ -345,10 +357,10 @@ class Plan:
         }
 
     def _fill_report(
-        self, report: TrainingReport, counts: PretokenCounts, merges: Merges, n_resumed: int
+        self, report: TrainingReport, provenance: dict[str, Any], merges: Merges, n_resumed: int
     ) -> None:
-        report.n_documents, report.n_bytes = counts.n_documents, counts.n_bytes
-        report.n_pretokens, report.n_unique_pretokens = counts.total, len(counts)
+        report.n_documents, report.n_bytes = provenance["documents"], provenance["bytes"]
+        report.n_pretokens, report.n_unique_pretokens = provenance["pretokens"], provenance["unique_pretokens"]
         report.n_merges, report.n_resumed = len(merges), n_resumed
         report.stopped = "vocab_size" if len(merges) == self.n_merges else "min_frequency"
         lengths = np.diff(merges.products.offsets)

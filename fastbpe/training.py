@@ -86,7 +86,7 @@ def train(
         "train()", sources, plan.splits, plan.boundaries, progress,
         unit=unit, positions=plan.positions, threads=threads,
     )  # fmt: skip
-    return plan.train(counts, progress)
+    return plan.train(counts, progress, consume=True)
 
 
 def train_from_iterator(
@@ -117,7 +117,7 @@ def train_from_iterator(
         checkpoint=checkpoint, threads=threads, report=report,
     )  # fmt: skip
     counts = count_texts(texts, plan.splits, plan.boundaries, progress, unit=unit, positions=plan.positions)
-    return plan.train(counts, progress)
+    return plan.train(counts, progress, consume=True)
 
 
 def train_from_counts(

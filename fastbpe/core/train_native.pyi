@@ -33,4 +33,5 @@ def train_merges(
     record: Record | None = None,
     threads: int = 1,
     seconds: dict[str, float] | None = None,
+    consume: bool = False,
 ) -> Merges: ...

@@ -53,8 +53,8 @@ PART_PLACES = 1 << 21             # a thread is not worth its start for fewer
 LONG_LIST = 4096                  # places of a pair from which on waking the other threads pays
 WIDE_FROM = 0xFFFF                # tokens that need 32-bit symbols; 16-bit ones hold 0 to 0xFFFE, and DEAD
 # The count of the last merge of 32,000 was 18 in 7.8 M pretokens of English, 210 in 64 M mixed ones: a threshold of
-# pretokens / (50 x merges) lies safely below, and one build is nearly always enough.
-SAFETY = 50
+# pretokens / (25 x merges) lies below, and one build is nearly always enough.
+SAFETY = 25
 
 cdef enum:                        # what a part may be asked to do
     COUNT_DENSE, WRITE_DENSE, FILTER, COUNT, WRITE, SQUEEZE, VISIT, DEAL, QUIT
@@ -609,7 +609,7 @@ cdef class Trainer:
     cdef int build_hashed(self) except -1 nogil:
         """Build from any tokens: the sums of all pairs by hash first, so that few rare ones get a slot."""
         cdef int index
-        cdef size_t slot, n_symbols = 0, number
+        cdef size_t slot, n_symbols = 0, n_pairs = 0, number
         cdef int bits = 10
         cdef Pair *mine
         cdef Pair *pair
@@ -629,7 +629,13 @@ cdef class Trainer:
             for slot in range(<size_t>1 << bits):
                 self.sums[slot] += self.parts[index].filter[slot]
         self.all_parts(COUNT, True)
-        table_create(&self.table, SMALLEST_TABLE)
+        for index in range(self.n_parts):
+            n_pairs += self.parts[index].table.n_pairs
+        # At its full size from the start: to grow while it takes the pairs in the order of their slots would crowd it.
+        number = SMALLEST_TABLE
+        while 3 * number < 4 * (n_pairs + 1):
+            number *= 2
+        table_create(&self.table, number)
         for index in range(self.n_parts):
             part = &self.parts[index]
             for slot in range(part.table.mask + 1):
@@ -780,7 +786,7 @@ cdef class Trainer:
             if not self.best_pair(&key):
                 if self.threshold == self.floor:
                     break
-                self.threshold = max(self.floor, self.threshold // 300)
+                self.lower_threshold()
                 self.rebuild()
                 continue
             self.join(<uint32_t>(key >> 32), <uint32_t>key)
@@ -789,6 +795,11 @@ cdef class Trainer:
                 if self.n_tokens == self.wide_from and not self.parts[0].wide:
                     self.widen()
         return 0
+
+    cdef void lower_threshold(self) noexcept nogil:
+        """Guess the count of the last merge afresh: counts fall about as merges rise."""
+        cdef double guess = <double>self.threshold * self.n_merged / self.wanted / 2
+        self.threshold = max(self.floor, max(self.threshold // 300, min(self.threshold // 2, <int64_t>guess)))
 
     cdef int rebuild(self) except -1 with gil:
         begin = time.perf_counter()
@@ -930,6 +941,7 @@ def train_merges(
     record=None,
     threads=1,
     seconds=None,
+    consume=False,
 ):
     words = words if isinstance(words, PackedBytes) else PackedBytes.of(words)
     weights = check_arguments(words, counts, tie_break, firsts)
@@ -945,6 +957,8 @@ def train_merges(
             trainer.load(start.offsets, start.numbers, weights, firsts, start.tokens)
         total = int(weights.sum(dtype=np.float64))
         taken = None if start is None else set(start.tokens)
+        if consume:
+            words.offsets, words.blob = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
         del words, counts, weights, firsts, start
         trainer.train(total, n_merges, tie_break, min_frequency, max_length, in_characters, taken, progress, record)
     finally:

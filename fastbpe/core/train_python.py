@@ -93,6 +93,7 @@ def train_merges(
     record: Record | None = None,
     threads: int = 1,
     seconds: dict[str, float] | None = None,
+    consume: bool = False,
 ) -> Merges:
     """Learn at most `n_merges` merges from pretokens and their counts.
 
@@ -116,6 +117,7 @@ def train_merges(
             start, then merges in order; without a start bytes in the order of the rule), until all were passed on.
         threads: at most so many threads of the native twin; the merges do not depend on it.
         seconds: filled with the time by phase: "load", "build" (of all pairs), "merge".
+        consume: whether the native twin may empty `words` (PackedBytes) once it has them, to save their memory.
 
     Raises:
         TrainingError: the counted text, each word as often as its count says, has 2**62 bytes or more; or the tokens
