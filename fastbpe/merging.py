@@ -14,7 +14,6 @@ from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -47,7 +46,8 @@ class TrainingReport:
     """What a training did; pass an empty one as `report=`, and it is filled at the end.
 
     Attributes:
-        seconds: by phase: "count", "load" (words laid out), "build" (all pairs), "merge", "tokenizer".  Counting is absent where counts were given.
+        seconds: by phase: "count", "load" (words laid out), "build" (all pairs), "merge", "tokenizer".  Counting is
+            absent where counts were given.
         n_documents, n_bytes: of the text.
         n_pretokens, n_unique_pretokens: all, and distinct ones.
         n_merges: learned, those of a checkpoint among them.
@@ -356,9 +356,7 @@ class Plan:
             "unique_pretokens": len(counts),
         }
 
-    def _fill_report(
-        self, report: TrainingReport, provenance: dict[str, Any], merges: Merges, n_resumed: int
-    ) -> None:
+    def _fill_report(self, report: TrainingReport, provenance: dict[str, Any], merges: Merges, n_resumed: int) -> None:
         report.n_documents, report.n_bytes = provenance["documents"], provenance["bytes"]
         report.n_pretokens, report.n_unique_pretokens = provenance["pretokens"], provenance["unique_pretokens"]
         report.n_merges, report.n_resumed = len(merges), n_resumed

@@ -171,6 +171,39 @@ def test_threads_thresholds_and_widths_change_nothing(monkeypatch, seed):
         assert merges == quadratic_merges(counts, 80, rule)
 
 
+@pytest.mark.native_only
+def test_what_the_progress_raises_ends_all_threads(monkeypatch):
+    import threading
+
+    from fastbpe.core import train_native
+
+    monkeypatch.setattr(train_native, "PART_PLACES", 1)
+    monkeypatch.setattr(train_native, "LONG_LIST", 0)
+    monkeypatch.setattr(train_native, "PROGRESS_SECONDS", 0.0)
+    words = [random.Random(seed).randbytes(3000) for seed in range(400)]
+    before = threading.active_count()
+
+    def fail(done: int, wanted: int) -> None:
+        if done > 50:
+            raise LookupError("enough")
+
+    for threads in (1, 2, 4):
+        with pytest.raises(LookupError, match="enough"):
+            train_native.train_merges(words, [1] * 400, 10**5, "lexicographic", 1, fail, threads=threads)
+        assert threading.active_count() == before
+
+
+@pytest.mark.native_only
+def test_more_tokens_than_16_bits_hold():
+    r = random.Random(4)
+    words = [bytes(r.choices(b"abcdefghijklmnop", k=12)) for _ in range(11_000)]
+    counts = dict.fromkeys(words, 1)
+    merges = fastbpe.train_from_counts(counts, 66_500, threads=2).merges
+    assert len(merges) == 66_500 - 256
+    part = fastbpe.train_from_counts(counts, 65_000)
+    assert fastbpe.train_from_counts(counts, 66_500, init=part).merges == merges  # with 32 bits from the start
+
+
 # --- going on from a vocabulary -------------------------------------------------------------------------------------
 
 

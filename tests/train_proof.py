@@ -1,4 +1,8 @@
-"""`make train-proof`: training against the quadratic definition and against `tokenizers`, merge for merge.
+"""`make train-proof`: training against the quadratic definition and against the owners of its rules, merge for merge.
+
+`huggingface`: tokenizers, fed documents.  `smallest_id`: rustbpe and bpeasy, where installed (their tokens, as they
+give no merges).  `first_seen`: the educational trainer of tiktoken, which is quadratic, on the beginning of each text.
+And what 32-bit counts make of a pair that occurs more often than they hold.
 
     python -m tests.train_proof [--data FOLDER] [--corpora N]
 
@@ -9,22 +13,26 @@ documents separated by lines `<|endoftext|>`); without it the bundled novel is t
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import random
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import tokenizers
 
 import fastbpe
 from fastbpe import core
+from fastbpe.pattern.named import GPT2
 from tests.bpe_definition import quadratic_merges
 from tests.conftest import NOVEL, read_documents
 from tests.reference import byte_letters, huggingface_trained
 
-RULES = ("lexicographic", "huggingface", "smallest_id")
+RULES = ("lexicographic", "huggingface", "smallest_id", "first_seen")
 Merges = Sequence[tuple[bytes, bytes]]
 
 
@@ -45,8 +53,14 @@ def against_the_definition(backend: str, rule: str, n_corpora: int) -> int:
     for _ in range(n_corpora):
         counts = random_counts(r)
         wanted, least = r.choice([1, 3, 10, 40, 200]), r.choice([1, 1, 1, 2, 50])
-        expected = quadratic_merges(counts, wanted, rule, least)
-        different += train_merges(list(counts), list(counts.values()), wanted, rule, least) != expected
+        firsts = np.arange(len(counts), dtype=np.uint64)
+        longest, in_characters = r.choice([None, None, 1, 3, 9]), r.random() < 0.5
+        expected = quadratic_merges(counts, wanted, rule, least, longest, in_characters)
+        found = train_merges(
+            list(counts), list(counts.values()), wanted, rule, least,
+            firsts=firsts, max_length=longest, in_characters=in_characters, threads=2,
+        )  # fmt: skip
+        different += found != expected
         n_words, n_bytes = n_words + len(counts), n_bytes + sum(map(len, counts))
         n_merges += len(expected)
     print(
@@ -75,6 +89,52 @@ def against_tokenizers(name: str, documents: list[str], vocab_size: int) -> int:
     return different
 
 
+def against_smallest_id(name: str, documents: list[str], vocab_size: int) -> int:
+    """Train rustbpe and bpeasy as well; return the number of tokens that differ."""
+    ours = fastbpe.train_from_iterator(documents, vocab_size, tie_break="smallest_id")
+    expected = list(ours.vocab)
+    different = 0
+    for peer in ("rustbpe", "bpeasy"):
+        if find_spec(peer) is None:
+            print(f"{peer} is not installed")
+            continue
+        module = importlib.import_module(peer)
+        if peer == "rustbpe":
+            trained = module.Tokenizer()
+            trained.train_from_iterator(iter(documents), vocab_size, pattern=GPT2)
+            ranks = {bytes(token): rank for token, rank in trained.get_mergeable_ranks()}
+        else:
+            ranks = module.train_bpe(iter(documents), GPT2, 1 << 16, vocab_size)
+        theirs = sorted(ranks, key=ranks.__getitem__)
+        wrong = sum(x != y for x, y in zip(expected, theirs)) + abs(len(expected) - len(theirs))
+        print(f"{peer}, {name}: {len(theirs):,} tokens: {wrong} differences", flush=True)
+        different += wrong
+    return different
+
+
+def against_first_seen(name: str, documents: list[str]) -> int:
+    """Train the educational trainer of tiktoken as well; return the number of tokens that differ."""
+    from tiktoken._educational import bpe_train
+
+    text = "".join(documents)[:60_000]
+    theirs = list(bpe_train(text, 556, GPT2, visualise=None))
+    ours = list(fastbpe.train_from_iterator([text], 556, tie_break="first_seen").vocab)
+    wrong = sum(x != y for x, y in zip(ours, theirs)) + abs(len(ours) - len(theirs))
+    print(f"tiktoken's educational trainer, {name}: {len(theirs):,} tokens: {wrong} differences", flush=True)
+    return wrong
+
+
+def past_32_bits() -> int:
+    """A pair that occurs 2**32 + 1 times is the most frequent; to a 32-bit counter it would occur once."""
+    counts = {b"ab": 2**32 + 1, b"cd": 1000, b"abcd": 3}
+    merges = fastbpe.train_from_counts(counts, 258, tie_break="huggingface").merges
+    wrapped = {word: count % 2**32 for word, count in counts.items()}
+    print(
+        f"2**32 + 1 times 'ab': first merge {merges[0]}; with 32-bit counts {quadratic_merges(wrapped, 1, RULES[1])[0]}"
+    )
+    return merges != ((b"a", b"b"), (b"c", b"d"))
+
+
 def tokenizers_merges(documents: list[str], vocab_size: int) -> Merges:
     """Return the merges that `tokenizers` learns, fed documents, with all bytes in its alphabet."""
     byte_of = byte_letters()
@@ -96,7 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for rule in RULES:
             different += against_the_definition(backend, rule, options.corpora)
     for file in files:
-        different += against_tokenizers(file.name, read_documents(file), options.vocab_size)
+        documents = read_documents(file)
+        different += against_tokenizers(file.name, documents, options.vocab_size)
+        different += against_smallest_id(file.name, documents, options.vocab_size)
+        different += against_first_seen(file.name, documents)
+    different += past_32_bits()
     print(f"{different} differences")
     return 1 if different else 0
 
