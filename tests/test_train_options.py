@@ -196,7 +196,7 @@ def test_what_the_progress_raises_ends_all_threads(monkeypatch):
 @pytest.mark.native_only
 def test_more_tokens_than_16_bits_hold():
     r = random.Random(4)
-    words = [bytes(r.choices(b"abcdefghijklmnop", k=12)) for _ in range(11_000)]
+    words = [bytes(r.choices(b"abcdefghijklmnop", k=12)) for _ in range(17_000)]
     counts = dict.fromkeys(words, 1)
     merges = fastbpe.train_from_counts(counts, 66_500, threads=2).merges
     assert len(merges) == 66_500 - 256
