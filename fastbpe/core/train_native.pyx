@@ -1,6 +1,7 @@
 """Native twin of train_python."""
 
-# The text stands in train_part.pxd, the queue in train_queue.pxd, the table of pairs in pair_table.pxd.
+# The words and the threads stand in words_native.pyx, the loops over the text in train_part.pxd, the queue in
+# train_queue.pxd, the table of pairs in pair_table.pxd.
 #
 # The lists.  By the property that train_python explains, the places of a pair are all known when the younger of its
 # two tokens is made.  A list is therefore written once, at its exact size, in increasing order, and freed whole.
@@ -8,15 +9,9 @@
 # The threshold.  For the same reason a pair that is born below the count of any merge still to come can be
 # forgotten.  We guess that count; where the queue runs dry first, the threshold falls, words are squeezed to one place
 # a token, and everything is rebuilt from them.  The merges never depend on it.
-#
-# The threads.  Words are dealt out to as many parts as there are threads; each has its own lists.  Loops over the whole
-# text, and over the lists of a frequent pair, run on all parts at once; other threads sleep on a lock meanwhile.  The
-# first thread alone adds up what they found, so the merges do not depend on their number.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.pythread cimport PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock
-from cpython.pythread cimport PyThread_release_lock, PyThread_type_lock
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -26,8 +21,10 @@ from fastbpe.core.pair_table cimport NO_KEY, NO_LIST, SMALLEST_TABLE, Pair, Pair
 from fastbpe.core.pair_table cimport table_create, table_drop, table_find, table_find_or_add, table_lose
 from fastbpe.core.train_part cimport *
 from fastbpe.core.train_queue cimport *
+from fastbpe.core.words_native cimport (
+    COUNT, COUNT_DENSE, DEAL, FILTER, MAX_PARTS, SQUEEZE, VISIT, WRITE, WRITE_DENSE, Words,
+)
 
-import threading
 import time
 
 import numpy as np
@@ -36,17 +33,12 @@ from fastbpe.core.packed import Merges, PackedBytes
 from fastbpe.core.train_python import PROGRESS_SECONDS, TOO_LONG, byte_order, check_arguments
 from fastbpe.errors import TrainingError
 
-cdef extern from "pythread.h" nogil:
-    int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interrupted)
-
 cdef enum:
     MAX_TOKENS = 0x7FFFFFF0
-    MAX_PLACES = 0xFFFFFFF0
     MAX_TOKEN_BYTES = 64 << 10
     MAX_VOCAB_BYTES = (1 << 28) - 1
     STEPS_A_BREATH = 1 << 17      # a few milliseconds of work between looks at signals
     FILTER_BITS = 19              # 4 MB of counters: enough to keep most rare pairs out of the table
-    MAX_PARTS = 8
 
 # The merges do not depend on these; tests set them.
 PART_PLACES = 1 << 21             # a thread is not worth its start for fewer
@@ -56,372 +48,39 @@ WIDE_FROM = 0xFFFF                # tokens that need 32-bit symbols; 16-bit ones
 # pretokens / (25 x merges) lies below, and one build is nearly always enough.
 SAFETY = 25
 
-cdef enum:                        # what a part may be asked to do
-    COUNT_DENSE, WRITE_DENSE, FILTER, COUNT, WRITE, SQUEEZE, VISIT, DEAL, QUIT
-
-ctypedef fused Unit:              # of the words' source
-    uint8_t
-    uint32_t
-
-cdef struct Thread:
-    PyThread_type_lock go         # locked while the thread has nothing to do
-    PyThread_type_lock done       # locked while it works
-
-
-cdef class Trainer:
+cdef class Trainer(Words):
     """The state of one training. Called by one thread; owns all its memory."""
 
-    cdef Part parts[MAX_PARTS]
-    cdef Thread threads[MAX_PARTS]
-    cdef list helpers             # threading.Thread of part 1 and those after it
-    cdef object failure
-    cdef int n_parts, job
-    cdef bint stop
-
-    cdef Spelling spelling
-    cdef size_t n_spelled, room_spelled
-    cdef uint32_t *spans          # of each token, in places
-    cdef uint32_t *sizes          # of each token, in what max_length is in
-    cdef uint32_t n_tokens, room_tokens     # number 0 is the separator
     cdef PairTable table
     cdef Queue queue
     cdef uint32_t *spare          # numbers of lists to be used again
     cdef size_t n_spare, room_spare, n_lists
     cdef uint64_t *born           # keys of the pairs that the merge in hand made
-    cdef size_t n_born, room_born
-    cdef int64_t *sums            # while building: the filters of all parts, added
-    cdef uint32_t a, b, new       # the merge in hand
-    cdef uint32_t number          # of its lists
+    cdef size_t room_born
 
     cdef uint64_t *merged         # keys of the merges so far
     cdef size_t n_merged, room_merged, n_recorded
     cdef uint64_t wanted
-    cdef int64_t threshold, floor
-    cdef bint by_spelling, by_place, in_characters
+    cdef int64_t floor
+    cdef bint by_spelling, by_place
     cdef uint64_t max_size
     cdef size_t long_list
-    cdef uint32_t wide_from
     cdef size_t steps
     cdef set taken                # spellings that no merge may make; None: it cannot happen
     cdef object progress, asked, record
     cdef double reported
-    cdef readonly dict seconds    # by phase
 
     def __cinit__(self):
-        self.n_parts = 1
-        self.helpers = []
-        self.seconds = {"load": 0.0, "build": 0.0}
-        self.long_list, self.wide_from = LONG_LIST, WIDE_FROM
+        self.long_list, self.wide_from, self.part_places = LONG_LIST, WIDE_FROM, PART_PLACES
 
     def __dealloc__(self):
-        cdef int index
-        for index in range(MAX_PARTS):
-            part_free(&self.parts[index])
-            if self.threads[index].go != NULL:
-                PyThread_free_lock(self.threads[index].go)
-            if self.threads[index].done != NULL:
-                PyThread_free_lock(self.threads[index].done)
         table_drop(&self.table)
-        free(self.spelling.data)
-        free(self.spelling.starts)
-        free(self.spelling.lengths)
-        free(self.spans)
-        free(self.sizes)
         free(self.queue.items)
         free(self.spare)
         free(self.born)
         free(self.merged)
 
-    # --- the threads ------------------------------------------------------------------------------------------
-
-    def start(self, int n_threads):
-        """Start helpers, one for each part but the first; fewer where the system has no more threads."""
-        cdef int index
-        for index in range(1, min(n_threads, <int>MAX_PARTS)):
-            self.threads[index].go = PyThread_allocate_lock()
-            self.threads[index].done = PyThread_allocate_lock()
-            if self.threads[index].go == NULL or self.threads[index].done == NULL:
-                raise MemoryError()
-            PyThread_acquire_lock(self.threads[index].go, 1)
-            PyThread_acquire_lock(self.threads[index].done, 1)
-            helper = threading.Thread(target=self.help, args=(index,), daemon=True)
-            try:
-                helper.start()
-            except RuntimeError:
-                break
-            self.helpers.append(helper)
-            self.n_parts += 1
-
-    def close(self):
-        """End the helpers."""
-        self.stop = True
-        self.job = QUIT
-        for index in range(1, 1 + len(self.helpers)):
-            PyThread_release_lock(self.threads[index].go)
-        for helper in self.helpers:
-            helper.join()
-        self.helpers.clear()
-
-    def help(self, int index):
-        """Do the jobs of a part, until the last."""
-        cdef bint quit = False
-        while not quit:
-            try:
-                with nogil:
-                    PyThread_acquire_lock(self.threads[index].go, 1)
-                    quit = self.job == QUIT
-                    while not quit and not self.stop and not self.task(&self.parts[index], self.job):
-                        pass
-            except BaseException as error:
-                self.failure = error
-            PyThread_release_lock(self.threads[index].done)
-
-    cdef int all_parts(self, int job, bint together) except -1 nogil:
-        """Have a job done on every part."""
-        cdef int index
-        for index in range(self.n_parts):
-            self.parts[index].at = self.parts[index].lists[self.number].first if job == VISIT else 0
-            self.parts[index].run = 0
-        if together and self.n_parts > 1:
-            self.in_parallel(job)
-            return 0
-        for index in range(self.n_parts):
-            self.finish(&self.parts[index], job)
-        return 0
-
-    cdef int finish(self, Part *part, int job) except -1 nogil:
-        while not self.task(part, job):
-            self.breathe()
-        return 0
-
-    cdef int in_parallel(self, int job) except -1 with gil:
-        cdef int index
-        cdef int acquired
-        cdef PyThread_type_lock done
-        failure = None
-        self.job = job
-        for index in range(1, self.n_parts):
-            PyThread_release_lock(self.threads[index].go)
-        try:
-            with nogil:
-                self.finish(&self.parts[0], job)
-        except BaseException as error:
-            failure = error
-            self.stop = True
-        for index in range(1, self.n_parts):
-            done = self.threads[index].done
-            while True:
-                with nogil:
-                    acquired = PyThread_acquire_lock_timed(done, 50_000, 0)
-                if acquired:
-                    break
-                try:
-                    self.breathe()
-                except BaseException as error:
-                    failure = failure or error
-                    self.stop = True
-        failure = failure or self.failure
-        if failure is not None:
-            raise failure
-        return 0
-
-    cdef int task(self, Part *part, int job) except -1 nogil:
-        """Do a slice of a job; return 1 where it was the last."""
-        if job == VISIT:
-            if part.wide:
-                return part_visit(part, <uint32_t *>part.symbols, self.spans, self.number, self.a, self.b, self.new)
-            return part_visit(part, <uint16_t *>part.symbols, self.spans, self.number, self.a, self.b, self.new)
-        if job == DEAL:
-            if self.n_born:
-                part_write(part, self.spans, self.new)
-            part_clear(part)
-            return 1
-        if job == SQUEEZE:
-            self.squeeze(part)
-            return 1
-        if part.n_symbols < 2:
-            return 1
-        if part.wide:
-            return self.build_task(part, <uint32_t *>part.symbols, job)
-        return self.build_task(part, <uint16_t *>part.symbols, job)
-
-    cdef int build_task(self, Part *part, Symbol *symbols, int job) except -1 nogil:
-        if job == COUNT_DENSE:
-            return part_count_dense(part, symbols)
-        if job == WRITE_DENSE:
-            return part_write_dense(part, symbols)
-        if job == FILTER:
-            return part_filter(part, symbols)
-        if job == COUNT:
-            return part_count(part, symbols, self.sums, self.threshold)
-        return part_write_hashed(part, symbols, self.sums, self.threshold)
-
-    # --- the text ---------------------------------------------------------------------------------------------
-
-    def load(self, const int64_t[::1] offsets, source, weights, firsts, tokens):
-        """Lay the words out, of falling weight, or, where ties go by places, as they were first seen.
-
-        `source` holds them all, joined: bytes (uint8), or numbers of `tokens` (uint32).
-        """
-        cdef uint32_t map_[256]
-        cdef int index
-        begin = time.perf_counter()
-        is_bytes = source.dtype == np.uint8
-        for number, token in enumerate(tokens):
-            self.add_token(token)
-            if is_bytes:
-                map_[<uint8_t>token[0]] = <uint32_t>number + 1
-        lengths = np.diff(offsets)
-        used = np.flatnonzero((lengths > 1) & (weights > 0))
-        kept = used[_falling(weights[used]) if firsts is None else np.argsort(firsts[used], kind="stable")]
-        del used
-        sizes = np.cumsum(lengths[kept] + 1)
-        n_places = int(sizes[-1]) if len(kept) else 0
-        if n_places // self.n_parts > MAX_PLACES - (1 << 20):
-            raise TrainingError("train(): the unique pretokens hold more than 4 GiB a thread; train on a sample")
-        used_parts = max(1, min(self.n_parts, n_places // PART_PLACES))
-        if used_parts < self.n_parts:
-            self.n_parts = used_parts
-        if firsts is None:
-            shares = [kept[part :: used_parts] for part in range(used_parts)]
-        else:
-            cuts = np.searchsorted(sizes, [n_places * part // used_parts for part in range(1, used_parts)])
-            shares = np.split(kept, cuts)
-        del kept, sizes, lengths
-        for index in range(used_parts):
-            self.fill(&self.parts[index], offsets, source, weights, np.ascontiguousarray(shares[index]), map_)
-            shares[index] = None
-        self.seconds["load"] += time.perf_counter() - begin
-
-    cdef int fill(self, Part *part, const int64_t[::1] offsets, source, weights, share, uint32_t *map_) except -1:
-        """Write the words of a part."""
-        cdef const int64_t[::1] chosen = share
-        cdef const int64_t[::1] weight_of = weights
-        cdef const uint8_t[::1] data
-        cdef const uint32_t[::1] numbers
-        lengths = np.diff(offsets)[share]
-        cdef size_t size = 1 + int(lengths.sum()) + len(share)
-        cdef Py_ssize_t rank, stop, n = len(share)
-        n_runs = 1 + int(np.count_nonzero(np.diff(weights[share])))
-        part.wide = self.n_tokens >= self.wide_from
-        part.symbols = resized(NULL, size, sizeof(uint32_t) if part.wide else sizeof(uint16_t))
-        part.runs = <Run *>resized(NULL, n_runs, sizeof(Run))
-        part.n_symbols = 1
-        del lengths
-        cdef bint is_bytes = source.dtype == np.uint8
-        if is_bytes:
-            data = source
-        else:
-            numbers = source
-        if part.wide:
-            (<uint32_t *>part.symbols)[0] = SEPARATOR
-        else:
-            (<uint16_t *>part.symbols)[0] = SEPARATOR
-        for rank in range(0, n, SLICE):
-            stop = min(rank + SLICE, n)
-            with nogil:
-                if n == 0:
-                    pass
-                elif not is_bytes:
-                    if part.wide:
-                        fill_words(part, <uint32_t *>part.symbols, offsets, &numbers[0], NULL, chosen, weight_of,
-                                   rank, stop)
-                    else:
-                        fill_words(part, <uint16_t *>part.symbols, offsets, &numbers[0], NULL, chosen, weight_of,
-                                   rank, stop)
-                elif part.wide:
-                    fill_words(part, <uint32_t *>part.symbols, offsets, &data[0], map_, chosen, weight_of, rank, stop)
-                else:
-                    fill_words(part, <uint16_t *>part.symbols, offsets, &data[0], map_, chosen, weight_of, rank, stop)
-            self.breathe()
-        part_index_runs(part)
-        return 0
-
-    cdef int squeeze(self, Part *part) except -1 nogil:
-        """Give each token one place again, and forget words of one token."""
-        cdef size_t run, place = 1, begin = 1, end, n_runs = 0
-        for run in range(part.n_runs):
-            end = part.runs[run].end
-            if part.wide:
-                place = squeeze_run(<uint32_t *>part.symbols, <uint32_t *>part.symbols, begin, end, place, self.spans)
-            else:
-                place = squeeze_run(<uint16_t *>part.symbols, <uint16_t *>part.symbols, begin, end, place, self.spans)
-            begin = end
-            if place > (part.runs[n_runs - 1].end if n_runs else 1):
-                part.runs[n_runs].weight = part.runs[run].weight
-                part.runs[n_runs].end = <uint32_t>place
-                n_runs += 1
-        part.n_symbols, part.n_runs = place, n_runs
-        part.symbols = resized(part.symbols, place, sizeof(uint32_t) if part.wide else sizeof(uint16_t))
-        part_index_runs(part)
-        return 0
-
-    cdef int widen(self) except -1 nogil:
-        """Give the symbols 32 bits; places stay what they are."""
-        cdef int index
-        cdef size_t place
-        cdef uint32_t *wide
-        cdef Part *part
-        for index in range(self.n_parts):
-            part = &self.parts[index]
-            wide = <uint32_t *>resized(NULL, part.n_symbols, sizeof(uint32_t))
-            for place in range(part.n_symbols):
-                wide[place] = (<uint16_t *>part.symbols)[place]
-                if wide[place] == 0xFFFF:     # DEAD
-                    wide[place] = 0xFFFFFFFF
-            free(part.symbols)
-            part.symbols, part.wide = wide, True
-        return 0
-
     # --- tokens -----------------------------------------------------------------------------------------------
-
-    cdef int need_token(self, size_t length) except -1 nogil:
-        """Make room for one more token of `length` bytes."""
-        cdef uint32_t room
-        cdef size_t bytes_room
-        cdef int index
-        if self.n_tokens >= self.room_tokens:
-            room = self.room_tokens + self.room_tokens // 2 + 1024
-            self.spelling.lengths = <uint32_t *>resized(self.spelling.lengths, room, sizeof(uint32_t))
-            self.spelling.starts = <size_t *>resized(self.spelling.starts, room, sizeof(size_t))
-            self.spans = <uint32_t *>resized(self.spans, room, sizeof(uint32_t))
-            self.sizes = <uint32_t *>resized(self.sizes, room, sizeof(uint32_t))
-            for index in range(self.n_parts):
-                self.grow_sides(&self.parts[index].left, room)
-                self.grow_sides(&self.parts[index].right, room)
-            self.room_tokens = room
-        if self.n_spelled + length > self.room_spelled:
-            bytes_room = self.n_spelled + self.n_spelled // 2 + length + 8192
-            self.spelling.data = <uint8_t *>resized(self.spelling.data, bytes_room, 1)
-            self.room_spelled = bytes_room
-        return 0
-
-    cdef int grow_sides(self, Side **sides, uint32_t room) except -1 nogil:
-        sides[0] = <Side *>resized(sides[0], room, sizeof(Side))
-        memset(sides[0] + self.room_tokens, 0, (room - self.room_tokens) * sizeof(Side))
-        return 0
-
-    cdef void finish_token(self, uint32_t length, uint32_t span, uint32_t size) noexcept nogil:
-        self.spelling.starts[self.n_tokens] = self.n_spelled
-        self.spelling.lengths[self.n_tokens] = length
-        self.spans[self.n_tokens] = span
-        self.sizes[self.n_tokens] = size
-        self.n_spelled += length
-        self.n_tokens += 1
-
-    cdef int add_token(self, bytes token) except -1:
-        """Add a token of the start."""
-        cdef const uint8_t *data = token
-        cdef uint32_t length = len(token), size = length
-        if self.n_tokens == 0:                # the separator
-            self.need_token(0)
-            self.finish_token(0, 1, 0)
-        if self.in_characters:                # a character counts where it begins
-            size = sum(byte & 0xC0 != 0x80 for byte in token)
-        self.need_token(length)
-        memcpy(self.spelling.data + self.n_spelled, data, length)
-        self.finish_token(length, 1, size)
-        return 0
 
     cdef int join(self, uint32_t a, uint32_t b) except -1 nogil:
         """Make the token a + b, and note the merge."""
@@ -446,11 +105,6 @@ cdef class Trainer:
     cdef bint is_taken(self, uint32_t a, uint32_t b) except -1 with gil:
         """Say whether a token of the start is spelled a + b."""
         return self.token(a) + self.token(b) in self.taken
-
-    cdef bytes token(self, uint32_t token):
-        return PyBytes_FromStringAndSize(
-            <char *>self.spelling.data + self.spelling.starts[token], self.spelling.lengths[token]
-        )
 
     # --- the queue --------------------------------------------------------------------------------------------
 
@@ -891,39 +545,6 @@ cdef class Trainer:
             with nogil:
                 self.run()
         self.seconds["merge"] = time.perf_counter() - begin - self.seconds["build"]
-
-
-cdef void fill_words(Part *part, Symbol *symbols, const int64_t[::1] offsets, const Unit *source,
-                     const uint32_t *map_, const int64_t[::1] chosen, const int64_t[::1] weights,
-                     Py_ssize_t rank, Py_ssize_t stop) noexcept nogil:
-    """Write words of a part, in their order; bytes by their numbers in `map_`, tokens as they are."""
-    cdef size_t place = part.n_symbols
-    cdef int64_t at, begin, end, weight
-    for rank in range(rank, stop):
-        begin, end = offsets[chosen[rank]], offsets[chosen[rank] + 1]
-        weight = weights[chosen[rank]]
-        for at in range(begin, end):
-            if Unit is uint8_t:
-                symbols[place] = <Symbol>map_[source[at]]
-            else:
-                symbols[place] = <Symbol>(source[at] + 1)
-            place += 1
-        symbols[place] = SEPARATOR
-        place += 1
-        if part.n_runs == 0 or part.runs[part.n_runs - 1].weight != weight:
-            part.runs[part.n_runs].weight = weight
-            part.n_runs += 1
-        part.runs[part.n_runs - 1].end = <uint32_t>place
-    part.n_symbols = place
-
-
-def _falling(weights):
-    """Return the order of falling weights; nearly all of them are small, which sorts fast."""
-    small = weights < 1 << 16
-    great = np.flatnonzero(~small)
-    small = np.flatnonzero(small)
-    great = great[np.argsort(-weights[great], kind="stable")]
-    return np.concatenate([great, small[np.argsort((65535 - weights[small]).astype(np.uint16), kind="stable")]])
 
 
 def train_merges(
