@@ -38,6 +38,7 @@ __all__ = ["Plan", "TrainingReport"]
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
 LENGTH_UNITS = ("bytes", "characters")
+BYTE_IDS = ("value", "huggingface")
 N_LONGEST = 10
 
 
@@ -100,6 +101,7 @@ class Plan:
         min_frequency: int = 1,
         max_token_length: int | None = None,
         length_unit: str = "bytes",
+        byte_ids: str = "value",
         threads: int | None = None,
         init: Tokenizer | None = None,
         checkpoint: StrPath | None = None,
@@ -123,6 +125,8 @@ class Plan:
             raise ValueError(
                 f"{function}: length_unit must be one of {', '.join(LENGTH_UNITS)}, got {show(length_unit)}"
             )
+        if byte_ids not in BYTE_IDS:
+            raise ValueError(f"{function}: byte_ids must be one of {', '.join(BYTE_IDS)}, got {show(byte_ids)}")
         if tie_break not in TIE_BREAKS:
             raise ValueError(f"{function}: tie_break must be one of {', '.join(TIE_BREAKS)}, got {show(tie_break)}")
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
@@ -130,6 +134,7 @@ class Plan:
         if report is not None and not isinstance(report, TrainingReport):
             raise TypeError(f"{function}: report must be a TrainingReport or None, got {show(report)}")
         self.threads = threads
+        self._alphabet = bytes(byte_order("huggingface" if byte_ids == "huggingface" else "smallest_id"))
         self.n_merges = self._count_merges()
         if checkpoint is not None:
             os.stat(os.path.dirname(os.fspath(checkpoint)) or ".")  # better now than after hours of counting
@@ -324,7 +329,7 @@ class Plan:
             AddedToken(text, self._chosen[text] if text in self._chosen else next(last)) for text in self._new_special
         )
         if self._init is None:
-            vocab = _vocab_of(merges, free[: 256 + len(merges)])
+            vocab = _vocab_of(self._alphabet, merges, free[: 256 + len(merges)])
             return TokenizerSpec(self.splits, vocab, merges, False, added, provenance=provenance)
         all_vocab = {**self._init.vocab, **dict(zip(merges.products, free.tolist()))}
         all_merges = None if self._init.merges is None else (*self._init.merges, *merges)
@@ -378,13 +383,13 @@ class Plan:
             )
 
 
-def _vocab_of(merges: Merges, ids: NDArray[np.uint32]) -> Mapping[bytes, int]:
+def _vocab_of(alphabet: bytes, merges: Merges, ids: NDArray[np.uint32]) -> Mapping[bytes, int]:
     """Return single bytes and what the merges make: packed, unless a left part is too long to be noted."""
     if len(merges) and int(merges.lefts.max()) > 255:
-        return dict(zip([*(bytes([value]) for value in range(256)), *merges.products], ids.tolist()))
+        return dict(zip([*(bytes([value]) for value in alphabet), *merges.products], ids.tolist()))
     offsets = np.concatenate([np.arange(256), 256 + merges.products.offsets]).astype(np.uint32)
     lefts = np.concatenate([np.zeros(256, np.uint8), merges.lefts.astype(np.uint8)])
-    return PackedVocab(ids, offsets, bytes(range(256)) + merges.products.blob.tobytes(), lefts)
+    return PackedVocab(ids, offsets, alphabet + merges.products.blob.tobytes(), lefts)
 
 
 def same_patterns(splits: tuple[Split, ...], others: tuple[Split, ...]) -> bool:

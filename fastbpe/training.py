@@ -28,6 +28,7 @@ def train(
     min_frequency: int = 1,
     max_token_length: int | None = None,
     length_unit: str = "bytes",
+    byte_ids: str = "value",
     unit: str = "document",
     init: Tokenizer | None = None,
     checkpoint: StrPath | None = None,
@@ -62,6 +63,8 @@ def train(
         min_frequency: pairs that occur less often are not merged.
         max_token_length: no merge makes a longer token.
         length_unit: what `max_token_length` is in: "bytes" or "characters".
+        byte_ids: the order of the ids of single bytes: by "value", or that of "huggingface"'s alphabet, which with
+            special tokens at the ids from 0 on gives the ids of its trainer.
         unit: what a text is to the pattern: "document", or "line" as to `tokenizers` that is given files.
         init: a tokenizer whose vocabulary is extended.
         checkpoint: a file for the merges so far.
@@ -79,7 +82,8 @@ def train(
     """
     plan = Plan(
         "train()", vocab_size, pattern=pattern, special_tokens=special_tokens, tie_break=tie_break,
-        min_frequency=min_frequency, max_token_length=max_token_length, length_unit=length_unit, init=init,
+        min_frequency=min_frequency, max_token_length=max_token_length, length_unit=length_unit,
+        byte_ids=byte_ids, init=init,
         checkpoint=checkpoint, threads=threads, report=report,
     )  # fmt: skip
     counts = count_files(
@@ -99,6 +103,7 @@ def train_from_iterator(
     min_frequency: int = 1,
     max_token_length: int | None = None,
     length_unit: str = "bytes",
+    byte_ids: str = "value",
     unit: str = "document",
     init: Tokenizer | None = None,
     checkpoint: StrPath | None = None,
@@ -113,7 +118,8 @@ def train_from_iterator(
     """
     plan = Plan(
         "train_from_iterator()", vocab_size, pattern=pattern, special_tokens=special_tokens, tie_break=tie_break,
-        min_frequency=min_frequency, max_token_length=max_token_length, length_unit=length_unit, init=init,
+        min_frequency=min_frequency, max_token_length=max_token_length, length_unit=length_unit,
+        byte_ids=byte_ids, init=init,
         checkpoint=checkpoint, threads=threads, report=report,
     )  # fmt: skip
     counts = count_texts(texts, plan.splits, plan.boundaries, progress, unit=unit, positions=plan.positions)
@@ -130,6 +136,7 @@ def train_from_counts(
     min_frequency: int = 1,
     max_token_length: int | None = None,
     length_unit: str = "bytes",
+    byte_ids: str = "value",
     init: Tokenizer | None = None,
     checkpoint: StrPath | None = None,
     threads: int | None = None,
@@ -151,7 +158,8 @@ def train_from_counts(
         splits = pattern
     plan = Plan(
         function, vocab_size, pattern=splits, special_tokens=special_tokens, tie_break=tie_break,
-        min_frequency=min_frequency, max_token_length=max_token_length, length_unit=length_unit, init=init,
+        min_frequency=min_frequency, max_token_length=max_token_length, length_unit=length_unit,
+        byte_ids=byte_ids, init=init,
         checkpoint=checkpoint, threads=threads, report=report,
     )  # fmt: skip
     return plan.train(_checked_counts(function, counts, plan), progress)
