@@ -11,63 +11,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
-import fastbpe
-from benchmarks import extremes
+from benchmarks import extremes, training
 from benchmarks.extremes import Corpora, Rows
+from benchmarks.machine import head, installed, processor
 from benchmarks.rivals import FAMILIES, OURS, RIVALS, reference, sha256
 from benchmarks.workers import Answer, Workers, against_fastest
 from tests.corpora import corpus_files, documents, hostile_shapes, sample_corpora
-from tests.reference import huggingface_trained
 
 BUNDLED = ("gpt2", "cl100k_base", "o200k_base")
 SIZES = (10, 100, 1_000, 10_000)  # characters of a call
-
-
-def installed(names: list[str], rc: Path | None = None) -> dict[str, str]:
-    """Return the versions of those that are installed; say which are not."""
-    found = {}
-    for name in names:
-        try:
-            if name == "tokenizers-rc":
-                beside = [*distributions(name="tokenizers", path=[str(rc)])]
-                if beside:
-                    found[name] = beside[0].version
-                else:
-                    print(f"{name} is left out: --tokenizers-rc names no folder that holds it")
-            else:
-                found[name] = version(name)
-        except PackageNotFoundError:
-            if name == OURS:
-                found[name] = fastbpe.__version__  # a checkout on the path
-            else:
-                print(f"{name} is not installed: left out")
-    return found
-
-
-def head(versions: dict[str, str]) -> None:
-    print(
-        ", ".join(f"{name} {number}" for name, number in versions.items())
-        + f"; backend {fastbpe.backend()}; Python {platform.python_version()}, {os.cpu_count()} cores, {processor()}"
-    )
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def show(title: str, rivals: dict[str, Answer], expected: str | None, line: Callable[[Answer], str]) -> dict[str, Any]:
@@ -187,41 +146,17 @@ def beginning(path: Path, limit: int) -> list[str]:
     return texts
 
 
-def train(options: argparse.Namespace, corpora: Corpora) -> Rows:
-    """Compare training on each corpus with tokenizers' trainer, merge for merge."""
-    rows = []
-    for corpus, texts in corpora.items():
-        size = sum(len(text.encode()) for text in texts)
-        times: dict[str, list[float]] = {OURS: [], "tokenizers": []}
-        for _ in range(options.rounds):
-            start = time.perf_counter()
-            ours = fastbpe.train_from_iterator(texts, options.vocab_size, tie_break="huggingface")
-            middle = time.perf_counter()
-            theirs = huggingface_trained(texts, options.vocab_size)
-            times[OURS].append(middle - start)
-            times["tokenizers"].append(time.perf_counter() - middle)
-        merges = fastbpe.load(theirs.to_str().encode()).merges
-        if merges != ours.merges:
-            sys.exit(f"{corpus}: merges differ from tokenizers'")
-        seconds = {name: statistics.median(values) for name, values in times.items()}
-        print(
-            f"{corpus:22} {size:>11,} bytes, {len(ours.merges or ()):,} merges: {against_fastest(seconds)} "
-            f"({seconds[OURS]:.2f} s against {seconds['tokenizers']:.2f} s)",
-            flush=True,
-        )
-        rows.append({"corpus": corpus, "bytes": size, "merges": len(ours.merges or ()), "seconds": seconds})
-    return rows
-
-
 def has_file(vocabs: Path | None, name: str) -> bool:
     return vocabs is not None and (vocabs / name / "tokenizer.json").is_file()
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["train"]:
+        return training.main(sys.argv[2:])
     tasks = {"encode": encode, "calls": calls, "decode": decode}
     tasks |= {"hostile": extremes.hostile, "memory": extremes.memory, "scale": extremes.scale}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=[*tasks, "train"])
+    parser.add_argument("what", choices=[*tasks, "train"], help="train has options of its own: train --help")
     parser.add_argument("--data", type=Path, help="folder of corpora (*.txt), besides the samples and the novel")
     parser.add_argument("--only", action="append", help="this corpus or hostile shape alone; may be repeated")
     parser.add_argument("--vocabs", type=Path, help=f"folder with NAME/tokenizer.json of {', '.join(FAMILIES)}")
@@ -242,7 +177,6 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=20.0, help="hostile: seconds after which a call is given up")
     parser.add_argument("--largest", type=int, default=1000, help="scale: megabytes of the longest text")
     parser.add_argument("--chart", type=Path, help="scale: draw the table to this file (needs matplotlib)")
-    parser.add_argument("--vocab-size", type=int, default=32_000, help="train")
     options = parser.parse_args()
     if options.threads and (options.what != "encode" or options.output):
         parser.error("--threads is for encode, without --output")
@@ -252,7 +186,7 @@ def main() -> int:
     if missing := [name for name in names if name in FAMILIES and not has_file(options.vocabs, name)]:
         parser.error(f"--vocabs must be a folder with {missing[0]}/tokenizer.json")
     peers = options.peer or [name for name in RIVALS if name != OURS]
-    peers = {"train": ["tokenizers"], "scale": []}.get(options.what, peers)
+    peers = [] if options.what == "scale" else peers
     if options.what in ("hostile", "memory"):  # all of one worker's ids are compared with another's
         peers = list(dict.fromkeys([*peers, *map(reference, names)]))
     versions = installed([OURS, *peers], options.tokenizers_rc)
@@ -260,14 +194,11 @@ def main() -> int:
     given = only(options, hostile_shapes()) if options.what == "hostile" else chosen(options)
     report: dict[str, Any] = {"task": options.what, "python": platform.python_version(), "processor": processor()}
     report |= {"versions": versions, "corpora": hashes(given) if options.what != "hostile" else {}, "rows": []}
-    if options.what == "train":
-        report["rows"] = train(options, given)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            workers = Workers(Path(folder), names, options.vocabs, options.tokenizers_rc)
-            for encoding in names:
-                rows = tasks[options.what](options, encoding, workers.able(list(versions), encoding), workers, given)
-                report["rows"] += [{"encoding": encoding, **row} for row in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        workers = Workers(Path(folder), names, options.vocabs, options.tokenizers_rc)
+        for encoding in names:
+            rows = tasks[options.what](options, encoding, workers.able(list(versions), encoding), workers, given)
+            report["rows"] += [{"encoding": encoding, **row} for row in rows]
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0

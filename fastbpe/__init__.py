@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastbpe.arrow import TokenBatch
 from fastbpe.core import BACKEND
 from fastbpe.counting import count_pretokens, count_pretokens_from_iterator
@@ -29,13 +27,10 @@ from fastbpe.errors import (
 )
 from fastbpe.merging import TrainingReport
 from fastbpe.pattern.named import PATTERNS as patterns
-from fastbpe.release import version as _version
+from fastbpe.release import VERSION as __version__
 from fastbpe.spec import AddedToken, Split, TokenizerSpec
 from fastbpe.tokenizer import Tokenizer, encoding_for_model, get_encoding, list_encoding_names, load
 from fastbpe.training import TieDifference, first_tie_difference, train, train_from_counts, train_from_iterator
-
-if TYPE_CHECKING:
-    __version__: str
 
 __all__ = [
     "AddedToken",
@@ -77,9 +72,3 @@ __all__ = [
 def backend() -> str:
     """Return "native" or "python": which twin of the core runs (`FASTBPE_BACKEND` decides)."""
     return BACKEND
-
-
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        return _version()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,7 +29,7 @@ from fastbpe.errors import TrainingError
 from fastbpe.formats import named_splits
 from fastbpe.ids import show
 from fastbpe.pattern.named import PATTERNS
-from fastbpe.release import version
+from fastbpe.release import VERSION
 from fastbpe.spec import MAX_TOKENS, AddedToken, Split, TokenizerSpec
 from fastbpe.tokenizer import MAX_THREADS, Tokenizer, make_splitter
 
@@ -348,7 +348,7 @@ class Plan:
         )
         init = {} if self._init is None else {"init": self._init.fingerprint}
         return {
-            "fastbpe": version(),
+            "fastbpe": VERSION,
             "pattern": pattern_name(self.splits),
             "vocab_size": self.vocab_size,
             "tie_break": self.tie_break,
