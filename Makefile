@@ -73,11 +73,15 @@ train-proof: $(BUILT)
 limits: $(BUILT)
 	$(BIN)/python -m tests.limits
 
+SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+
 # The interpreter is not built with the sanitizer, so its library comes first; what Python keeps to its end is no leak.
 sanitize:
 	FASTBPE_BUILD=asan $(MAKE) .venv/.built-asan
-	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 $(BIN)/python -m tests.sanitize
+	$(SANITIZED) $(BIN)/python -m tests.sanitize
+	$(SANITIZED) $(BIN)/python -m pytest -q -x -p no:cacheprovider tests/test_decode.py tests/test_counts.py \
+	  tests/test_counting.py tests/test_train_merges.py tests/test_train_options.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
