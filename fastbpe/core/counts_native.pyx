@@ -286,6 +286,8 @@ def decode_block(bytes payload not None, Py_ssize_t entries, bytes last not None
     offsets, counts, firsts = offsets_array, counts_array, firsts_array
     offsets[0] = before = 0
     try:
+        room = 2 * size
+        blob = <uint8_t *>resized(NULL, room, 1)
         while place < size:
             if count == entries:
                 raise ValueError(f"it does not hold {entries} pretokens")
