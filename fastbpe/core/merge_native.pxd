@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from fastbpe.core.atoms_native cimport Atoms, LockstepAtom
 from fastbpe.core.characters_native cimport Characters, Window
 from fastbpe.core.heap cimport Heap
+from fastbpe.core.key cimport KeyLine
 from fastbpe.core.trie_native cimport Trie
 
 cdef extern from "<stdint.h>" nogil:
@@ -42,12 +43,6 @@ cdef struct Miss:
     uint32_t symbol            # that it may be, or NONE
     int count
     uint32_t ids[LOCKSTEP_LANES]
-
-
-cdef extern from "key.h" nogil:
-    ctypedef struct KeyLine:
-        uint64_t key[4]
-        uint32_t ids[8]
 
 
 cdef struct Memo:

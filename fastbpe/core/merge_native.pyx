@@ -20,6 +20,7 @@ from libc.string cimport memcmp, memcpy, memset
 from fastbpe.core.atoms_native cimport Atoms
 from fastbpe.core.characters_native cimport CODES, HARD, SOLVE, TWO, Characters, Window, length_of, put_character
 from fastbpe.core.heap cimport Heap, heap_build, heap_pop, heap_push
+from fastbpe.core.key cimport KEY_LONGEST, KEY_SHORT, KeyLine, KeySecret, key_hash_plain, key_make, key_prefetch
 from fastbpe.core.memory cimport resized, zeroed
 from fastbpe.core.trie_native cimport Trie
 
@@ -39,16 +40,6 @@ cdef extern from "lockstep.h" nogil:
     LockstepRun *lockstep_choose()
     int lockstep_lowest(uint32_t bits)
     uint64_t lockstep_hash(uint64_t key, uint64_t seed)
-
-cdef extern from "key.h" nogil:
-    enum:
-        KEY_SHORT
-        KEY_LONGEST
-    void key_prefetch(const void *address)
-    void key_make(const uint8_t *data, size_t size, uint64_t *key)
-    ctypedef struct KeySecret:
-        uint64_t words[4]
-    uint32_t key_hash_plain(const uint64_t *key, const KeySecret *secret)
 
 cdef extern from *:
     """

@@ -1,0 +1,54 @@
+cimport cython
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from fastbpe.core.key cimport KeyBatch, KeyCode, KeyLine
+from fastbpe.core.merge_native cimport Memo, Merger, Miss
+from fastbpe.core.split_native cimport Found, SplitStream
+
+cdef enum:
+    GAPS = 256               # places in the output that wait for ids
+
+
+cdef struct Gap:
+    Py_ssize_t at            # position in the output
+    int miss                 # whose ids belong there
+
+
+@cython.final
+cdef class Table:
+    cdef Merger merger
+    cdef KeyCode code
+    cdef KeyLine *lines
+    cdef uint32_t mask       # number of lines - 1
+    cdef uint32_t most_lines
+    cdef uint32_t learned    # pretokens entered since the table has this size
+    cdef uint32_t *ring
+    cdef uint64_t ring_words  # that there is memory for
+    cdef uint64_t ring_size
+    cdef uint64_t written    # words
+    cdef Memo *memo
+    cdef Miss *misses
+    cdef int n_misses
+    cdef Gap gaps[GAPS]
+    cdef int n_gaps
+    cdef uint32_t *out
+    cdef Py_ssize_t size
+    cdef Py_ssize_t capacity
+    cdef SplitStream splits  # for text that has to be turned into UTF-8
+
+    cdef uint32_t *_make_room(self, const uint64_t *key, uint32_t at) noexcept nogil
+    cdef void _widen(self) noexcept nogil
+    cdef void _note(
+        self, uint32_t *entry, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size, bint whole_line
+    ) noexcept nogil
+    cdef uint64_t _put(self, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size) noexcept nogil
+    cdef const uint32_t *_recall(self, const uint32_t *entry, const uint8_t *data, Py_ssize_t size) noexcept nogil
+    cdef int reserve(self, Py_ssize_t room) except -1 nogil
+    cdef object take(self)
+    cdef int shrink(self) except -1
+    cdef int encode_piece(self, const uint8_t *data, Py_ssize_t size) except -1 nogil
+    cdef int encode_found(self, const uint8_t *data, const Found *found, Py_ssize_t readable) except -1 nogil
+    cdef int _emit(self, const KeyBatch *batch, int at) except -1 nogil
+    cdef int _miss(self, const KeyBatch *batch, int at, uint32_t *entry) except -1 nogil
+    cdef int _wait(self, int miss) except -1 nogil
+    cdef int _resolve(self) except -1 nogil
