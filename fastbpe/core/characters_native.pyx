@@ -1,4 +1,4 @@
-"""Boundaries between characters that no token crosses, for merge_native.
+"""Boundaries between characters that no token crosses, for long_native.
 
 In Chinese, Japanese and Korean most neighbouring characters stand together in no token.  No merge ever crosses such a
 boundary, so a pretoken is the concatenation of the segments between them, most of which are one or two characters whose

@@ -2,7 +2,8 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastbpe.core.key cimport KeyBatch, KeyCode, KeyLine
-from fastbpe.core.merge_native cimport Memo, Merger, Miss
+from fastbpe.core.long_native cimport Memo
+from fastbpe.core.merge_native cimport Merger, Miss
 from fastbpe.core.split_native cimport Found, SplitStream
 
 cdef enum:

@@ -14,8 +14,10 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from fastbpe.core.key cimport KEY_HASHED, KEY_LONGEST, KeyBatch, KeyLine, KeySecret, key_code, key_find, key_is_long
-from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, NONE, Memo, Merger, Miss
+from fastbpe.core.long_native cimport Memo
+from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, Merger, Miss
 from fastbpe.core.split_native cimport DROPPED, Found, Splitter, SplitStream
+from fastbpe.core.symbols_native cimport NONE
 
 from os import urandom as _urandom
 
@@ -156,7 +158,7 @@ cdef class Table:
             entry[3] = IN_RING | count
 
     cdef uint64_t _put(self, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size) noexcept nogil:
-        """Write ids and bytes into the ring; return where, in words since its first use.  Without memory: 0, long gone."""
+        """Write ids and bytes into the ring; return where, in words since its first use; without memory 0: gone."""
         cdef uint64_t words = count + (size + 3) // 4, place = self.written, room, last = self.ring_size - 1
         cdef uint32_t *grown
         if (place & last) + words > self.ring_size:
@@ -234,7 +236,7 @@ cdef class Table:
         return 0
 
     cdef int encode_found(self, const uint8_t *data, const Found *found, Py_ssize_t readable) except -1 nogil:
-        """Append the ids of the stretches that a splitter found.  `readable`: the bytes that may be read from `data`."""
+        """Append the ids of the stretches that a splitter found.  `readable`: bytes that may be read from `data`."""
         cdef KeyBatch batch
         cdef Py_ssize_t at = 0
         cdef uint32_t *out

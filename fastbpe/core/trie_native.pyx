@@ -1,4 +1,4 @@
-"""The longest symbol that some bytes begin with, for merge_native.
+"""The longest symbol that some bytes begin with, for long_native.
 
 A trie by bytes, its steps in one hash table.  Characters of three bytes take one step instead of three: the first of a
 symbol is looked up by code point, the others by node and code point, with the longest symbol that ends in them.

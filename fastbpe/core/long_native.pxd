@@ -1,0 +1,60 @@
+cimport cython
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from fastbpe.core.characters_native cimport Characters, Window
+from fastbpe.core.key cimport KeyLine
+from fastbpe.core.symbols_native cimport Symbols
+from fastbpe.core.trie_native cimport Trie
+
+cdef enum:
+    SHORT_WIDE = 8     # bytes of a pretoken of characters that take three bytes: above it backtracking is faster
+    SHORT_BYTES = 28   # the same for all others
+
+
+cdef struct Memo:
+    # What one user of a Merger remembers of long pretokens.  All zero: nothing.
+    uint32_t verdicts[1 << 16]  # of two symbols: what tells them << 2 | 2 | whether they may stand side by side
+    KeyLine segments[1 << 13]   # between boundaries that no token crosses; the second word is 0 in an empty one
+
+
+cdef inline bint is_wide(const uint8_t *data, Py_ssize_t size) noexcept nogil:
+    """Return whether the first character, behind an ASCII one, is an ideograph, kana, Hangul or near them."""
+    cdef uint32_t at = 1 if data[0] < 0x80 and size > 1 else 0
+    return data[at] == 0xE2 and size > at + 1 and data[at + 1] >= 0xBA or 0xE3 <= data[at] < 0xF0
+
+
+cdef inline bint is_short(const uint8_t *data, Py_ssize_t size) noexcept nogil:
+    return size <= SHORT_WIDE or (size <= SHORT_BYTES and data[0] < 0xE0)
+
+
+@cython.final
+cdef class LongMerger:
+    cdef Symbols symbols
+    cdef int prepared          # whether the tables are there
+    cdef Py_ssize_t credit     # bytes that may do without
+    cdef Characters characters
+    cdef Trie trie
+    cdef uint32_t *prefix      # longest proper prefix that is a reachable symbol, or NONE
+
+    cdef int prepare(self) except -1
+    cdef int _need_prepared(self) except -1 nogil
+    cdef int _index_characters(self, Characters characters) except -1
+    cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil
+    cdef Py_ssize_t _take_segments(
+        self, const uint8_t *data, const Window *window, uint32_t *out, Memo *memo
+    ) except -1 nogil
+    cdef Py_ssize_t _segment(
+        self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
+    ) except -1 nogil
+    cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil
+    cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
+    cdef Py_ssize_t _merge_short(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
+    cdef Py_ssize_t _merge_runs(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
+    cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps) except -1 nogil
+    cdef int _verdict(
+        self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps, Memo *memo
+    ) except -1 nogil
+    cdef int _valid_flagged(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil
+    cdef Py_ssize_t _backtrack(
+        self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
+    ) except -1 nogil

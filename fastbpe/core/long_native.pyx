@@ -1,0 +1,416 @@
+"""Long pretokens, and those of ideographs, for merge_native.
+
+Ideographs are parted where no token crosses, a few runs of one byte each are merged a run at a time, and what is short
+is merged step by step.  All others are encoded by backtracking with pair validity, as in rust-gems' `bpe` (GitHub,
+2024): a sequence of symbols is the result of merging exactly if each two neighbours are the result of merging their
+bytes, and each text has one such sequence.  Take the longest symbol that fits behind the one before; at a dead end step
+back.  No position is left twice, so the time is linear.  DESIGN.md has the proofs.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcmp, memcpy, memset
+
+from fastbpe.core.characters_native cimport CODES, HARD, SOLVE, TWO, Characters, Window, length_of, put_character
+from fastbpe.core.key cimport KEY_LONGEST, KeyLine, KeySecret, key_hash_plain, key_make
+from fastbpe.core.memory cimport resized, zeroed
+from fastbpe.core.symbols_native cimport NONE, Symbols
+from fastbpe.core.trie_native cimport Trie
+
+from os import urandom as _urandom
+
+cdef extern from *:
+    """
+    /* A flag that other threads see only with all that was written before it. */
+    #if defined(__GNUC__) || defined(__clang__)
+    #define fastbpe_is_ready(flag) __atomic_load_n(flag, __ATOMIC_ACQUIRE)
+    #define fastbpe_set_ready(flag) __atomic_store_n(flag, 1, __ATOMIC_RELEASE)
+    #else
+    #define fastbpe_is_ready(flag) (*(volatile int *)(flag))
+    #define fastbpe_set_ready(flag) (*(volatile int *)(flag) = 1)
+    #endif
+    """
+    int is_ready "fastbpe_is_ready"(int *flag) nogil
+    void set_ready "fastbpe_set_ready"(int *flag) nogil
+
+cdef enum:
+    SHORT = 64         # bytes: the room of the step-by-step merge
+    FEW_RUNS = 8       # of one byte each in a pretoken that is merged by runs
+    RUNS = 64          # that may come out of them
+    PATIENCE = 64      # steps of backtracking a byte; real vocabularies take under 10
+    CREDIT = 1 << 12   # bytes of long pretokens and ideographs before there are tables for them
+
+# No text can be prepared in which all segments meet in one line.
+cdef KeySecret SECRET
+SECRET.words = [int.from_bytes(_urandom(8), "little") | 1 for _ in range(4)]
+
+
+cdef inline void append_run(
+    uint32_t *symbols, Py_ssize_t *counts, Py_ssize_t *n_runs, uint32_t symbol, Py_ssize_t count
+) noexcept nogil:
+    if count and n_runs[0] and symbols[n_runs[0] - 1] == symbol:
+        counts[n_runs[0] - 1] += count
+    elif count:
+        symbols[n_runs[0]] = symbol
+        counts[n_runs[0]] = count
+        n_runs[0] += 1
+
+
+cdef class LongMerger:
+    def __cinit__(self, Symbols symbols not None):
+        self.symbols = symbols
+        self.credit = CREDIT
+
+    def __dealloc__(self):
+        free(self.prefix)
+
+    cdef int prepare(self) except -1:
+        """Build the tables, if nobody did."""
+        cdef Trie trie = Trie()
+        cdef Characters characters = Characters()
+        if is_ready(&self.prepared):
+            return 0
+        if self.prefix == NULL:
+            self.prefix = <uint32_t *>resized(NULL, self.symbols.n_symbols, sizeof(uint32_t))
+        trie.build(self.symbols.blob, self.symbols.offset, self.symbols.left, self.symbols.n_symbols, self.prefix)
+        self._index_characters(characters)
+        self.trie, self.characters = trie, characters
+        self.credit = 0
+        set_ready(&self.prepared)
+        return 0
+
+    cdef inline int _need_prepared(self) except -1 nogil:
+        if not is_ready(&self.prepared):
+            with gil:  # one thread at a time
+                self.prepare()
+        return 0
+
+    cdef int _index_characters(self, Characters characters) except -1:
+        """Find the boundaries between characters that some reachable token crosses, and what one or two become."""
+        cdef uint32_t symbol, code
+        cdef uint8_t data[8]
+        cdef uint32_t out[8]
+        cdef uint32_t apart[8]
+        cdef Py_ssize_t size, count, cut, at, place = 0
+        cdef const uint32_t *offset = self.symbols.offset
+        for symbol in range(256, self.symbols.n_symbols):
+            if self.symbols.left[symbol] != NONE:
+                characters.note(self.symbols.blob + offset[symbol], offset[symbol + 1] - offset[symbol])
+        for code in range(65536):
+            size = put_character(code, data)
+            count = self._ids_of(data, size, out)
+            characters.set_alone(code, out, count)
+        while True:
+            place = characters.next_met(place, data, &cut)
+            if place < 0:
+                return 0
+            size = cut + length_of(data[cut])
+            count = self._ids_of(data, size, out)
+            at = self._ids_of(data, cut, apart)
+            at += self._ids_of(data + cut, size - cut, apart + at)
+            if count == 1:
+                characters.set_met(place, out[0])
+            elif count == at and memcmp(out, apart, count * sizeof(uint32_t)) == 0:
+                characters.set_met_two(place)
+            place += 1
+
+    cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil:
+        """Write the ids of one pretoken to `out`, which has room for `size`; return how many.
+
+        The whole pretoken is not looked up here.  May be called with or without the GIL.
+        """
+        cdef Py_ssize_t count = 0, used, position = 0
+        cdef Window window
+        if size <= self.credit:  # a few are merged step by step, so that not every process builds the tables
+            self.credit -= size
+            if size <= SHORT:
+                return self._ids_of(data, size, out)
+            count = self.symbols.merge_queue(data, <uint32_t>size, out, False)
+            for position in range(count):
+                out[position] = self.symbols.id_of[out[position]]
+            return count
+        if is_wide(data, size):
+            self._need_prepared()
+            while position < size:
+                used = self.characters.read(data + position, size - position, &window)
+                if used < 0:
+                    return self._solve(data, size, out, memo)
+                if used == 0:
+                    return count + self._solve(data + position, size - position, out + count, memo)
+                count += self._take_segments(data + position, &window, out + count, memo)
+                position += used
+            return count
+        return self._solve(data, size, out, memo)
+
+    cdef Py_ssize_t _take_segments(
+        self, const uint8_t *data, const Window *window, uint32_t *out, Memo *memo
+    ) except -1 nogil:
+        """Write the ids of the segments of some characters; return how many."""
+        cdef uint32_t first = 0, last, value
+        cdef Py_ssize_t count = 0, start = 0
+        while first < window.count:
+            last = first
+            while window.crossing[last] != HARD:
+                last += 1
+            value = window.crossing[first]
+            if first == last and window.codes[first] < CODES:
+                count += self.characters.alone(window.codes[first], out + count)
+            elif first + 1 == last and value == TWO:
+                count += self.characters.alone(window.codes[first], out + count)
+                count += self.characters.alone(window.codes[last], out + count)
+            elif first + 1 == last and value != SOLVE:
+                out[count] = value
+                count += 1
+            else:
+                count += self._segment(data + start, window.ends[last] - start, out + count, memo)
+            start = window.ends[last]
+            first = last + 1
+        return count
+
+    cdef Py_ssize_t _segment(
+        self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
+    ) except -1 nogil:
+        """Write the ids of a segment of a few characters, of which there are few; return how many."""
+        cdef uint8_t copy[KEY_LONGEST + 1]
+        cdef uint64_t key[4]
+        cdef KeyLine *line
+        cdef Py_ssize_t count
+        if size > KEY_LONGEST:
+            return self._solve(data, size, out, memo)
+        memcpy(copy, data, size)
+        key_make(copy, size, key)
+        line = &memo.segments[key_hash_plain(key, &SECRET) >> 19]
+        if ((line.key[0] ^ key[0]) | (line.key[1] ^ key[1]) | (line.key[2] ^ key[2]) | (line.key[3] ^ key[3])) == 0:
+            count = line.ids[0]
+            memcpy(out, line.ids + 1, count * sizeof(uint32_t))
+            return count
+        count = self._solve(data, size, out, memo)
+        if count <= 7:
+            memcpy(line.key, key, sizeof(key))
+            line.ids[0] = <uint32_t>count
+            memcpy(line.ids + 1, out, count * sizeof(uint32_t))
+        return count
+
+    cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil:
+        """Write the ids of bytes of any length and kind; return how many."""
+        cdef Py_ssize_t count, at
+        if is_short(data, size):
+            return self._ids_of(data, size, out)
+        count = 0 if data[size >> 1] >= 0x80 else self._merge_runs(data, size, out)  # no character repeats a byte
+        if count == 0:
+            count = self._backtrack(data, size, out, memo)
+        for at in range(count):
+            out[at] = self.symbols.id_of[out[at]]
+        return count
+
+    cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
+        """Write the ids of a few bytes; return how many."""
+        cdef Py_ssize_t count = self._merge_short(data, size, out), at
+        for at in range(count):
+            out[at] = self.symbols.id_of[out[at]]
+        return count
+
+    # ------------------------------------------------------------ step by step
+
+    cdef Py_ssize_t _merge_short(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
+        """The definition: find the best pair, join it, look again."""
+        cdef uint32_t products[SHORT]
+        cdef uint32_t best
+        cdef Py_ssize_t at, place
+        for at in range(size):
+            out[at] = data[at]
+        for at in range(size - 1):
+            products[at] = self.symbols.byte_pair[<uint32_t>data[at] << 8 | data[at + 1]]
+        while size > 1:
+            best = NONE
+            place = 0
+            for at in range(size - 1):
+                if products[at] < best:
+                    best = products[at]
+                    place = at
+            if best == NONE:
+                break
+            out[place] = best
+            size -= 1
+            for at in range(place + 1, size):
+                out[at] = out[at + 1]
+                products[at - 1] = products[at]
+            if place < size - 1:
+                products[place] = self.symbols.join(best, out[place + 1])
+            if place > 0:
+                products[place - 1] = self.symbols.join(out[place - 1], best)
+        return size
+
+    cdef Py_ssize_t _merge_runs(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
+        """Merge bytes that are a few runs of one byte each: rulers, indentation.  Return 0 where there are more.
+
+        All pairs of a run are joined at once.  That is what the definition does, one by one from the left: no pair
+        that comes into being meanwhile is of a lower number, for a product has a higher one than its parts.
+        """
+        cdef uint32_t symbols[RUNS + 2]
+        cdef uint32_t before[RUNS + 2]
+        cdef Py_ssize_t counts[RUNS + 2]
+        cdef Py_ssize_t lengths[RUNS + 2]
+        cdef Py_ssize_t at = 0, n_runs = 0, n_before, end
+        cdef uint32_t best, product
+        cdef int place, inside
+        if self.symbols.flagged:
+            return 0
+        while at < size:
+            end = at + 1
+            while end < size and data[end] == data[at]:
+                end += 1
+            if n_runs == FEW_RUNS:
+                return 0
+            symbols[n_runs] = data[at]
+            counts[n_runs] = end - at
+            n_runs += 1
+            at = end
+        while True:
+            best = NONE
+            place = inside = 0
+            for at in range(n_runs):
+                if counts[at] > 1:
+                    product = self.symbols.join(symbols[at], symbols[at])
+                    if product < best:
+                        best, place, inside = product, <int>at, 1
+                if at + 1 < n_runs:
+                    product = self.symbols.join(symbols[at], symbols[at + 1])
+                    if product < best:
+                        best, place, inside = product, <int>at, 0
+            if best == NONE:
+                break
+            if n_runs >= RUNS:
+                return 0
+            n_before = n_runs
+            memcpy(before, symbols, sizeof(before))
+            memcpy(lengths, counts, sizeof(lengths))
+            n_runs = 0
+            for at in range(n_before):
+                if at != place:
+                    append_run(symbols, counts, &n_runs, before[at], lengths[at])
+                elif inside:
+                    append_run(symbols, counts, &n_runs, best, lengths[at] // 2)
+                    append_run(symbols, counts, &n_runs, before[at], lengths[at] % 2)
+                else:
+                    append_run(symbols, counts, &n_runs, before[at], lengths[at] - 1)
+                    append_run(symbols, counts, &n_runs, best, 1)
+                    lengths[at + 1] -= 1
+        end = 0
+        for at in range(n_runs):
+            for size in range(counts[at]):
+                out[end] = symbols[at]
+                end += 1
+        return end
+
+    # ------------------------------------------------------------ backtracking
+
+    cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps) except -1 nogil:
+        """Return whether merging the bytes of two symbols, which `data` begins with, gives these two.
+
+        It does unless a merge crosses the boundary.  Undo the merges on both sides, the later one first: the pair that
+        then meets at the boundary was there until the merge that was undone, `limit`, and would have joined before it
+        if its number is lower.  Of equals the leftmost joins first.
+        """
+        cdef uint32_t limit = NONE, crossing
+        cdef const uint8_t *flagged = self.symbols.flagged
+        if flagged and (flagged[left] or flagged[right]):
+            return self._valid_flagged(left, right, data)
+        while True:
+            steps[0] += 1
+            crossing = self.symbols.join(left, right)
+            if crossing < limit:
+                return 0
+            if left > right:
+                if left < 256:
+                    return 1
+                limit = left
+                left = self.symbols.right[left]
+            else:
+                if right < 256:
+                    return 1
+                limit = right + 1
+                right = self.symbols.left[right]
+
+    cdef inline int _verdict(
+        self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps, Memo *memo
+    ) except -1 nogil:
+        """The same, remembered: in many scripts the same symbols meet again and again.
+
+        The product of 42 bits and an odd number has all there is to know of them: 16 bits are the place, 26 stand there.
+        """
+        cdef uint64_t product = (<uint64_t>left << 21 | right) * 0x9E3779B97F4A7C15ULL & (((<uint64_t>1) << 42) - 1)
+        cdef uint32_t *known = &memo.verdicts[product >> 26]
+        cdef uint32_t verdict = <uint32_t>(product & ((1 << 26) - 1)) << 2 | 2
+        if known[0] & ~<uint32_t>1 != verdict:
+            known[0] = verdict | <uint32_t>self._valid(left, right, data, steps)
+        return known[0] & 1
+
+    cdef int _valid_flagged(self, uint32_t left, uint32_t right, const uint8_t *data) except -1 nogil:
+        """The same by merging, for symbols whose merges are not undone in the order of their numbers."""
+        cdef const uint32_t *offset = self.symbols.offset
+        cdef uint32_t size = offset[left + 1] - offset[left] + offset[right + 1] - offset[right]
+        cdef uint32_t *out
+        cdef Py_ssize_t count
+        out = <uint32_t *>resized(NULL, size, sizeof(uint32_t))
+        try:
+            count = self.symbols.merge_queue(data, size, out, False)
+            return count == 2 and out[0] == left and out[1] == right
+        finally:
+            free(out)
+
+    cdef Py_ssize_t _backtrack(
+        self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
+    ) except -1 nogil:
+        cdef uint8_t small[64]
+        cdef uint8_t *dead = small  # a bit for each position from which no way leads on
+        cdef const uint32_t *offset = self.symbols.offset
+        cdef Py_ssize_t count = 0, position = 0, end
+        cdef uint32_t symbol
+        cdef uint64_t steps = 0, look = 1 << 20
+        self._need_prepared()
+        if size < 512:
+            memset(small, 0, sizeof(small))
+        else:
+            dead = <uint8_t *>zeroed(size // 8 + 1, 1)
+        try:
+            symbol = self.trie.longest(data, size, &steps)
+            while True:
+                steps += 1
+                if steps >= look:
+                    look = steps + (1 << 20)
+                    with gil:
+                        PyErr_CheckSignals()
+                if steps > PATIENCE * <uint64_t>size + 4096 and size < <Py_ssize_t>NONE:
+                    # Thousands of tokens that are prefixes of each other: a vocabulary made to hurt.
+                    return self.symbols.merge_queue(data, <uint32_t>size, out, False)
+                if symbol != NONE:
+                    end = position + offset[symbol + 1] - offset[symbol]
+                    if dead[end >> 3] >> (end & 7) & 1 or (
+                        count and not self._verdict(
+                            out[count - 1], symbol,
+                            data + position - (offset[out[count - 1] + 1] - offset[out[count - 1]]),
+                            &steps, memo,
+                        )
+                    ):
+                        symbol = self.prefix[symbol]
+                        continue
+                    out[count] = symbol
+                    count += 1
+                    position = end
+                    if position == size:
+                        return count
+                    symbol = self.trie.longest(data + position, size - position, &steps)
+                elif count == 0:
+                    with gil:
+                        raise SystemError("no symbols make this pretoken: the tables are damaged")
+                else:
+                    dead[position >> 3] |= <uint8_t>(1 << (position & 7))
+                    count -= 1
+                    symbol = out[count]
+                    position -= offset[symbol + 1] - offset[symbol]
+                    symbol = self.prefix[symbol]
+        finally:
+            if dead != small:
+                free(dead)
