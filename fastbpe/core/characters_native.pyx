@@ -13,6 +13,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
+from fastbpe.core.key cimport key_prefetch
 from fastbpe.core.memory cimport resized, zeroed
 
 cdef enum:
@@ -23,10 +24,6 @@ cdef extern from *:
     #define FASTBPE_SEVERAL ((uint32_t)1 << 31)
     """
     const uint32_t SEVERAL "FASTBPE_SEVERAL"
-
-
-cdef extern from "key.h" nogil:
-    void key_prefetch(const void *address)
 
 
 cdef inline uint64_t spread(uint64_t key) noexcept nogil:

@@ -8,15 +8,13 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
+from fastbpe.core.key cimport key_prefetch
 from fastbpe.core.memory cimport resized
 
 import numpy as np
 
 from fastbpe.core.packed import PackedVocab
 from fastbpe.errors import TokenIdError
-
-cdef extern from "key.h" nogil:
-    void key_prefetch(const void *address)
 
 cdef extern from "utf8_read.h" nogil:
     ctypedef struct Utf8Reader:

@@ -9,6 +9,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from fastbpe.core.characters_native cimport length_of, put_character
+from fastbpe.core.key cimport key_prefetch
 from fastbpe.core.memory cimport resized, zeroed
 
 from os import urandom as _urandom
@@ -24,9 +25,6 @@ cdef extern from "lockstep.h" nogil:
 cdef extern from "pages.h" nogil:
     void *pages_alloc(size_t size)
     void pages_free(void *memory, size_t size)
-
-cdef extern from "key.h" nogil:
-    void key_prefetch(const void *address)
 
 cdef enum:
     AHEAD = 16  # symbols
