@@ -28,7 +28,7 @@ from fastbpe.errors import TrainingError
 from fastbpe.files import whole_file
 from fastbpe.formats import named_splits
 from fastbpe.ids import show
-from fastbpe.sources import is_compressed_text, is_plain, read_blocks, read_documents
+from fastbpe.sources import changed, is_compressed_text, is_plain, read_blocks, read_documents
 from fastbpe.spec import Split
 from fastbpe.spill import LEAST_MEMORY, Spill
 from fastbpe.streaming import to_utf8
@@ -225,10 +225,7 @@ class _File:
         self.parts = 1  # that wait, and one for who makes them
 
     def changed(self, size: int) -> TrainingError:
-        return TrainingError(
-            f"{os.fspath(self.path)}: had {self.size} bytes when it was opened and gave {size}: "
-            f"train on a copy that nobody writes to"
-        )
+        return changed(self.path, self.size, size)
 
     def read(self, size: int, at: int) -> bytes:
         data = os.pread(self.handle, size, at)

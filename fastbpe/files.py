@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
+
+# What a write fails with where there is no room; the system does not say for which file.
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @contextmanager
@@ -37,9 +41,11 @@ def whole_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Itera
         else:
             os.link(partial, path)  # unlike a rename it never replaces a file that came in between
             os.unlink(partial)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             os.unlink(partial)
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+            error.filename = path
         raise
     _sync_folder(os.path.dirname(path) or ".")
 

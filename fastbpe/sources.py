@@ -12,16 +12,19 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any, cast
 
 from fastbpe.errors import TrainingError
 from fastbpe.ids import show
 from fastbpe.streaming import to_utf8
 
-__all__ = ["is_compressed_text", "is_plain", "read_blocks", "read_documents"]
+__all__ = ["changed", "is_compressed_text", "is_plain", "read_blocks", "read_documents"]
 
 COMPRESSED = (".gz", ".zst")
 ROWS = 1024  # of a Parquet file, held at once
+FRAME_STEP = 4096  # bytes of a Zstandard file, taken at once
+BUFFER = 1 << 17
 
 
 def is_plain(path: str | os.PathLike[str]) -> bool:
@@ -35,19 +38,64 @@ def is_compressed_text(path: str | os.PathLike[str]) -> bool:
     return name.endswith(COMPRESSED) and is_plain(os.path.splitext(name)[0])
 
 
-def open_text(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Open a file for reading the bytes that it stands for.
+class _Frames(io.RawIOBase):
+    """What the frames of a Zstandard file stand for; one that is cut is an error, as `stream_reader` takes it for whole."""
 
-    Raises:
-        ImportError: a package is missing; it names the extra.
-    """
-    name = os.fspath(path)
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file = file
+        self._decompressor = _optional("zstandard", name).ZstdDecompressor()
+        self._frame: Any = None
+        self._input = self._output = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._output:
+            # Few bytes at a time, as each four may stand for 128 KiB.
+            data = self._input or self._file.read(FRAME_STEP)
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("the file ended within a frame")
+                return 0
+            self._frame = self._frame or self._decompressor.decompressobj()
+            self._output, self._input = self._frame.decompress(data), b""
+            if self._frame.eof:
+                self._frame, self._input = None, self._frame.unused_data
+        size = min(len(buffer), len(self._output))
+        buffer[:size], self._output = self._output[:size], self._output[size:]
+        return size
+
+
+def changed(name: str | os.PathLike[str], size: int, given: int) -> TrainingError:
+    """Return the error that a file was written to while it was read."""
+    return TrainingError(
+        f"{os.fspath(name)}: had {size} bytes when it was opened and gave {given}: train on a copy that nobody writes to"
+    )
+
+
+@contextmanager
+def _steady(name: str) -> Iterator[IO[bytes]]:
+    """Open a file; if its size changes meanwhile, that is the error, whatever else comes of it."""
+    with open(name, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        failure: Exception | None = None
+        try:
+            yield file
+        except Exception as error:
+            failure = error
+        now = os.fstat(file.fileno()).st_size
+        if now != size:
+            raise changed(name, size, now) from failure
+        if failure is not None:
+            raise failure
+
+
+def _decompressed(file: IO[bytes], name: str) -> IO[bytes]:
+    """Return what an open file stands for."""
     if name.endswith(".gz"):
-        return cast("IO[bytes]", gzip.open(name, "rb"))
-    if name.endswith(".zst"):
-        decompressor = _optional("zstandard", name).ZstdDecompressor()
-        return io.BufferedReader(decompressor.stream_reader(open(name, "rb"), read_across_frames=True))
-    return open(name, "rb")
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+    return io.BufferedReader(_Frames(file, name), BUFFER) if name.endswith(".zst") else file
 
 
 def _optional(package: str, name: str) -> Any:
@@ -80,7 +128,9 @@ def read_blocks(path: str | os.PathLike[str], size: int) -> Iterator[bytes]:
 
 
 def _read(path: str | os.PathLike[str], step: Callable[[IO[bytes]], bytes]) -> Iterator[bytes]:
-    with open_text(path) as file:
+    name = os.fspath(path)
+    with _steady(name) as stored:
+        file = _decompressed(stored, name)
         while True:
             try:
                 part = step(file)
@@ -88,7 +138,7 @@ def _read(path: str | os.PathLike[str], step: Callable[[IO[bytes]], bytes]) -> I
                 # Each package has errors of its own for what is damaged; those of the system pass.
                 if type(error) is not gzip.BadGzipFile and isinstance(error, OSError):
                     raise
-                raise TrainingError(f"{os.fspath(path)}: cannot be decompressed: {error}") from None
+                raise TrainingError(f"{name}: cannot be decompressed: {error}") from None
             if not part:
                 return
             yield part
@@ -117,7 +167,7 @@ def _text_of(name: str, number: int, line: bytes, field: str) -> str | None:
 
 def _parquet(name: str, field: str) -> Iterator[bytes]:
     parquet, pyarrow = _optional("pyarrow.parquet", name), _optional("pyarrow", name)
-    with open(name, "rb") as handle:
+    with _steady(name) as handle:
         try:
             file = parquet.ParquetFile(handle)
             if field not in file.schema_arrow.names:
