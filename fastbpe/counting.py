@@ -10,15 +10,12 @@ import itertools
 import operator
 import os
 import queue
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
 
 from fastbpe import core
 from fastbpe.core import count_python
@@ -28,7 +25,7 @@ from fastbpe.errors import TrainingError
 from fastbpe.files import whole_file
 from fastbpe.formats import named_splits
 from fastbpe.ids import show
-from fastbpe.sources import changed, is_compressed_text, is_plain, read_blocks, read_documents
+from fastbpe.sources import PlainFile, is_compressed_text, is_plain, read_blocks, read_documents
 from fastbpe.spec import Split
 from fastbpe.spill import LEAST_MEMORY, Spill
 from fastbpe.streaming import to_utf8
@@ -41,6 +38,29 @@ Sources: TypeAlias = "StrPath | Sequence[StrPath]"
 # Called a few times a second with ("count", bytes read, bytes in all or None) and ("merge", merges, merges wanted).
 Progress: TypeAlias = Callable[[str, int, "int | None"], object]
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class CountingOptions(TypedDict, total=False):
+    """The options of all that counts."""
+
+    unit: str
+    positions: bool
+    threads: int | None
+    max_memory: int | None
+    temp_dir: StrPath | None
+
+
+class Options(CountingOptions, total=False):
+    """The options that `count_pretokens` has in common with `count_pretokens_from_iterator`."""
+
+    pattern: str
+    special_tokens: Sequence[str]
+    min_count: int
+    progress: Progress | None
+
+
 BLOCK = 1 << 18  # bytes read at once
 RANGE = 1 << 20  # bytes of a file that one thread counts before it asks for more
 WINDOW = 1 << 12  # bytes in which a place for a cut is looked for
@@ -50,6 +70,14 @@ MAX_THREADS = 1024
 PROGRESS_SECONDS = 0.25
 
 
+@overload
+def count_pretokens(
+    sources: Sources, *, text_field: str = ..., output: None = None, **options: Unpack[Options]
+) -> PretokenCounts: ...
+@overload
+def count_pretokens(
+    sources: Sources, *, text_field: str = ..., output: StrPath, **options: Unpack[Options]
+) -> None: ...
 def count_pretokens(
     sources: Sources,
     *,
@@ -100,17 +128,27 @@ def count_pretokens(
     splits, special = checked_splits(function, pattern), checked_special_tokens(function, special_tokens)
     if not isinstance(text_field, str):
         raise TypeError(f"{function}: text_field must be a str, got {show(text_field)}")
-    paths = _paths(function, sources)
-    with _Counting(
-        function, splits, special, progress, unit, positions, threads, max_memory, temp_dir, min_count
-    ) as counting:
+    paths = checked_paths(function, sources)
+    with Counting(
+        function, splits, special, progress, unit=unit, positions=positions, threads=threads,
+        max_memory=max_memory, temp_dir=temp_dir, min_count=min_count,
+    ) as counting:  # fmt: skip
         counting.files(paths, text_field)
-        if output is None:
-            return counting.counts()
-        counting.write(output)
-    return None
+        return counting.result(output)
 
 
+@overload
+def count_pretokens_from_iterator(
+    texts: Iterable[str | bytes],
+    *,
+    weights: Iterable[int] | None = None,
+    output: None = None,
+    **options: Unpack[Options],
+) -> PretokenCounts: ...
+@overload
+def count_pretokens_from_iterator(
+    texts: Iterable[str | bytes], *, weights: Iterable[int] | None = None, output: StrPath, **options: Unpack[Options]
+) -> None: ...
 def count_pretokens_from_iterator(
     texts: Iterable[str | bytes],
     *,
@@ -140,17 +178,13 @@ def count_pretokens_from_iterator(
     """
     function = "count_pretokens_from_iterator()"
     splits, special = checked_splits(function, pattern), checked_special_tokens(function, special_tokens)
-    _check_iterable(function, texts)
-    if weights is not None and not isinstance(weights, Iterable):
-        raise TypeError(f"{function}: weights must be an iterable of int, got {show(weights)}")
-    with _Counting(
-        function, splits, special, progress, unit, positions, threads, max_memory, temp_dir, min_count
-    ) as counting:
+    _check_iterables(function, texts, weights)
+    with Counting(
+        function, splits, special, progress, unit=unit, positions=positions, threads=threads,
+        max_memory=max_memory, temp_dir=temp_dir, min_count=min_count,
+    ) as counting:  # fmt: skip
         counting.texts(texts, weights)
-        if output is None:
-            return counting.counts()
-        counting.write(output)
-    return None
+        return counting.result(output)
 
 
 def count_files(
@@ -159,18 +193,11 @@ def count_files(
     splits: tuple[Split, ...],
     special_tokens: tuple[str, ...],
     progress: Progress | None,
-    *,
-    unit: str = "document",
-    positions: bool = False,
-    threads: int | None = None,
-    max_memory: int | None = None,
-    temp_dir: StrPath | None = None,
+    **options: Unpack[CountingOptions],
 ) -> PretokenCounts:
     """Count files for training; the options are those of `count_pretokens`."""
-    paths = _paths(function, sources)
-    with _Counting(
-        function, splits, special_tokens, progress, unit, positions, threads, max_memory, temp_dir
-    ) as counting:
+    paths = checked_paths(function, sources)
+    with Counting(function, splits, special_tokens, progress, **options) as counting:
         counting.files(paths, "text")
         return counting.counts()
 
@@ -182,22 +209,17 @@ def count_texts(
     progress: Progress | None,
     *,
     function: str = "train_from_iterator()",
-    unit: str = "document",
-    positions: bool = False,
-    threads: int | None = None,
-    max_memory: int | None = None,
-    temp_dir: StrPath | None = None,
+    weights: Iterable[int] | None = None,
+    **options: Unpack[CountingOptions],
 ) -> PretokenCounts:
-    """Count texts for training; the options are those of `count_pretokens`."""
-    _check_iterable(function, texts)
-    with _Counting(
-        function, splits, special_tokens, progress, unit, positions, threads, max_memory, temp_dir
-    ) as counting:
-        counting.texts(texts, None)
+    """Count texts for training; the options are those of `count_pretokens_from_iterator`."""
+    _check_iterables(function, texts, weights)
+    with Counting(function, splits, special_tokens, progress, **options) as counting:
+        counting.texts(texts, weights)
         return counting.counts()
 
 
-def _paths(function: str, sources: Sources) -> Sequence[StrPath]:
+def checked_paths(function: str, sources: Sources) -> Sequence[StrPath]:
     paths = [sources] if isinstance(sources, (str, os.PathLike)) else sources
     if not isinstance(paths, Sequence) or isinstance(paths, (bytes, bytearray, memoryview)):
         raise TypeError(f"{function}: sources must be a path or a sequence of paths, got {show(sources)}")
@@ -207,46 +229,18 @@ def _paths(function: str, sources: Sources) -> Sequence[StrPath]:
     return paths
 
 
-def _check_iterable(function: str, texts: object) -> None:
+def _check_iterables(function: str, texts: object, weights: object) -> None:
     if isinstance(texts, (str, bytes, bytearray, memoryview)) or not isinstance(texts, Iterable):
         raise TypeError(f"{function}: texts must be an iterable of str or bytes, got {show(texts)}")
-
-
-class _File:
-    """An open file, closed when the last part of it is counted."""
-
-    def __init__(self, path: StrPath) -> None:
-        self.path = path
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed by `done`)
-        self.handle = self._file.fileno()
-        status = os.fstat(self.handle)
-        self.size = status.st_size
-        self.regular = stat.S_ISREG(status.st_mode)
-        self.parts = 1  # that wait, and one for who makes them
-
-    def changed(self, size: int) -> TrainingError:
-        return changed(self.path, self.size, size)
-
-    def read(self, size: int, at: int) -> bytes:
-        data = os.pread(self.handle, size, at)
-        if not data and at < self.size:
-            raise self.changed(at)
-        return data
-
-    def done(self) -> None:
-        self.parts -= 1
-        if not self.parts:
-            self.close()
-
-    def close(self) -> None:
-        self._file.close()
+    if weights is not None and not isinstance(weights, Iterable):
+        raise TypeError(f"{function}: weights must be an iterable of int, got {show(weights)}")
 
 
 # A job: what a thread does with its counter and its number.
 Job: TypeAlias = Callable[[Any, int], None]
 
 
-class _Counting:
+class Counting:
     """Documents into one table, by several threads."""
 
     def __init__(
@@ -254,12 +248,13 @@ class _Counting:
         function: str,
         splits: tuple[Split, ...],
         special_tokens: tuple[str, ...],
-        progress: Progress | None,
-        unit: str,
-        positions: bool,
-        threads: int | None,
-        max_memory: int | None,
-        temp_dir: StrPath | None,
+        progress: Progress | None = None,
+        *,
+        unit: str = "document",
+        positions: bool = False,
+        threads: int | None = None,
+        max_memory: int | None = None,
+        temp_dir: StrPath | None = None,
         min_count: int = 1,
     ) -> None:
         if unit not in UNITS:
@@ -279,6 +274,7 @@ class _Counting:
         self._counter = counter_of(
             make_splitter(splits, True), special, positions=bool(positions), lines=unit == "line"
         )
+        self.cuts: bool = self._counter.cuts  # whether a plain file can be counted in parts
         python = isinstance(self._counter, count_python.Counter)
         self._threads = 1 if python else threads or os.cpu_count() or 1
         self._spill = None if max_memory is None else Spill(max_memory, temp_dir, self._threads, self._header)
@@ -289,10 +285,15 @@ class _Counting:
         self._bytes = 0  # of the documents begun so far
         self._read = [0] * self._threads  # bytes, by the number of the thread
         self._lock = threading.Lock()  # of who asks for the next job
-        self._opened: list[_File] = []
+        self._opened: list[PlainFile] = []
         self._failure: BaseException | None = None
 
-    def __enter__(self) -> _Counting:
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the documents so far."""
+        return self._bytes
+
+    def __enter__(self) -> Counting:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -321,6 +322,30 @@ class _Counting:
             counter.flush()
 
         self._run(work, threads)
+
+    def part(self, path: StrPath, number: int, size: int, whole: int) -> None:
+        """Count one of the parts of a plain file, of which `part_places` says where about they begin.
+
+        All parts together are the file, whoever counts them: they are cut where counting may begin afresh, which
+        depends on its bytes alone.  Where no such cut is, a part is empty and the one before goes on.
+
+        Args:
+            path: the file.
+            number: of the part, from 0.
+            size: of a part, about; bytes.
+            whole: the size that the file had when the parts were planned.
+        """
+        file = PlainFile(path)
+        self._opened = [file]
+        file.check(whole)
+        places = part_places(whole, size)
+        begin = self._cut(file, places[number]) if number else 0
+        if begin < 0:
+            return
+        cuts = (self._cut(file, places[at]) for at in range(number + 1, len(places)))
+        end = next((cut for cut in cuts if cut >= 0), whole)
+        self._documents, self._bytes = int(number == 0), end - begin
+        self._count_part(file, begin, end, -begin, self._counter, 0)
 
     def texts(self, texts: Iterable[str | bytes], weights: Iterable[int] | None) -> None:
         """Count texts; the caller's thread makes the jobs, and does them itself where the others are behind."""
@@ -439,10 +464,10 @@ class _Counting:
 
     def _parts(self, path: StrPath, size: int) -> Iterator[Job]:
         """Yield jobs for a plain file."""
-        file = _File(path)
+        file = PlainFile(path)
         self._opened = [*(other for other in self._opened if other.parts), file]
         begin = 0
-        for place in range(size, file.size - size // 2, size) if size and file.regular else ():
+        for place in part_places(file.size, size)[1:] if size and file.regular else ():
             end = self._cut(file, place)
             if end > begin:
                 file.parts += 1
@@ -457,14 +482,14 @@ class _Counting:
         self._documents += 1
         file.done()
 
-    def _cut(self, file: _File, place: int) -> int:
+    def _cut(self, file: PlainFile, place: int) -> int:
         """Return where near a place counting may begin afresh, or -1."""
         before = min(place, self._longest + AROUND)
         window = file.read(before + WINDOW + self._longest, place - before)
         found = self._counter.cut(window, before, self._longest)
         return -1 if found < 0 else place - before + found
 
-    def _count_part(self, file: _File, begin: int, end: int, base: int, counter: Any, number: int) -> None:
+    def _count_part(self, file: PlainFile, begin: int, end: int, base: int, counter: Any, number: int) -> None:
         """Count a file from one cut to another, or from its beginning or to its end."""
         if begin == 0 and end == file.size:
             counter.begin(base)
@@ -517,20 +542,27 @@ class _Counting:
         """Return what was counted."""
         header = self._ended()
         entries = Entries(*self._counter.items()) if self._spill is None else self._spill.entries(self._counter)
-        counts = PretokenCounts.of(header, entries)
-        return counts if self._min_count == 1 else counts.at_least(self._min_count)
+        return PretokenCounts.of(header, entries.at_least(self._min_count))
 
-    def write(self, output: StrPath) -> None:
-        """Write what was counted."""
+    def result(self, output: StrPath | None) -> PretokenCounts | None:
+        """Return what was counted, or write it."""
+        if output is None:
+            return self.counts()
         if self._spill is None:
             self.counts().save(output)
-            return
+            return None
         header = self._ended()
         with whole_file(output) as file:
             writer = CountsWriter(file, header)
             for entries in self._spill.merged(self._counter):
-                writer.add(entries.select(np.flatnonzero(entries.counts >= self._min_count)))
+                writer.add(entries.at_least(self._min_count))
             writer.finish(header.documents, header.size)
+        return None
+
+
+def part_places(whole: int, size: int) -> range:
+    """Return where about the parts of a file of `whole` bytes begin; none is shorter than half of `size`."""
+    return range(0, max(whole - size // 2, 1), size)
 
 
 def counter_of(splitter: Any, special: Sequence[tuple[bytes, int]], *, positions: bool, lines: bool) -> Any:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -173,8 +173,7 @@ class PretokenCounts(Mapping[bytes, int]):
 
         What is learned from them is an approximation: rare pretokens together may decide a merge.
         """
-        kept = np.flatnonzero(self._entries.counts >= min_count)
-        return PretokenCounts.of(self._header(), self._entries.select(kept)) if len(kept) < len(self) else self
+        return PretokenCounts.of(self._header(), self._entries.at_least(min_count))
 
     def merge(self, other: PretokenCounts) -> PretokenCounts:
         """Return the counts of both, as of this text and then the other; `+` is the same.
@@ -231,7 +230,15 @@ class PretokenCounts(Mapping[bytes, int]):
             yield self._entries.select(order[at : at + step])
 
 
-def merge_counts(counts: Sequence[PretokenCounts | StrPath], output: StrPath | None = None) -> PretokenCounts | None:
+@overload
+def merge_counts(
+    counts: Sequence[PretokenCounts | StrPath], output: None = None, *, min_count: int = 1
+) -> PretokenCounts: ...
+@overload
+def merge_counts(counts: Sequence[PretokenCounts | StrPath], output: StrPath, *, min_count: int = 1) -> None: ...
+def merge_counts(
+    counts: Sequence[PretokenCounts | StrPath], output: StrPath | None = None, *, min_count: int = 1
+) -> PretokenCounts | None:
     """Add counts of parts of a corpus, values and files that `save` wrote.
 
     Files are read a block at a time: with an `output` the memory does not grow with them, and any number will do.
@@ -240,6 +247,7 @@ def merge_counts(counts: Sequence[PretokenCounts | StrPath], output: StrPath | N
     Args:
         counts: at least one.
         output: a file for the result; complete under its name, or not at all.
+        min_count: pretokens that occur less often in all are left out, as by `PretokenCounts.at_least`.
 
     Returns:
         The counts, or None with an `output`.
@@ -253,6 +261,8 @@ def merge_counts(counts: Sequence[PretokenCounts | StrPath], output: StrPath | N
         raise TypeError(f"merge_counts(): counts must be a sequence of PretokenCounts or paths, got {show(counts)}")
     if not counts:
         raise ValueError("merge_counts(): counts must hold at least one")
+    if type(min_count) is not int or min_count < 1:
+        raise ValueError(f"merge_counts(): min_count must be an int of at least 1, got {show(min_count)}")
     headers, sources, names = [], [], []
     place = 0
     for index, part in enumerate(counts):
@@ -275,12 +285,12 @@ def merge_counts(counts: Sequence[PretokenCounts | StrPath], output: StrPath | N
     check_total(sum(total for _, total in headers))
     result = _sum([header for header, _ in headers])
     if output is None:
-        parts = [*merged(sources)]
+        parts = [entries.at_least(min_count) for entries in merged(sources)]
         return PretokenCounts.of(result, joined(parts) if parts else _nothing(result.positions))
     with whole_file(output) as file:
         writer = CountsWriter(file, result)
         for entries in merged(sources):
-            writer.add(entries)
+            writer.add(entries.at_least(min_count))
         writer.finish(result.documents, result.size)
     return None
 

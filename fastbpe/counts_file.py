@@ -59,6 +59,11 @@ class Entries(NamedTuple):
         firsts = None if self.firsts is None else self.firsts[index]
         return Entries(core.gather(self.pretokens, index), self.counts[index], firsts)
 
+    def at_least(self, min_count: int) -> Entries:
+        """Return those whose counts are not below."""
+        kept = np.flatnonzero(self.counts >= min_count)
+        return self.select(kept) if len(kept) < len(self.counts) else self
+
     def sorted_and_added(self) -> Entries:
         """Return each pretoken once, in order, with the sum of its counts and the least of its first places."""
         order = core.sort_order(self.pretokens)

@@ -11,6 +11,7 @@ import importlib
 import io
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
@@ -19,7 +20,7 @@ from fastbpe.errors import TrainingError
 from fastbpe.ids import show
 from fastbpe.streaming import to_utf8
 
-__all__ = ["changed", "is_compressed_text", "is_plain", "read_blocks", "read_documents"]
+__all__ = ["PlainFile", "is_compressed_text", "is_plain", "read_blocks", "read_documents"]
 
 COMPRESSED = (".gz", ".zst")
 ROWS = 1024  # of a Parquet file, held at once
@@ -38,8 +39,43 @@ def is_compressed_text(path: str | os.PathLike[str]) -> bool:
     return name.endswith(COMPRESSED) and is_plain(os.path.splitext(name)[0])
 
 
+class PlainFile:
+    """An open file, closed when the last part of it is read; threads may read it at once."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed by `done`)
+        self.handle = self._file.fileno()
+        status = os.fstat(self.handle)
+        self.size = status.st_size
+        self.regular = stat.S_ISREG(status.st_mode)
+        self.parts = 1  # that wait, and one for who makes them
+
+    def changed(self, size: int) -> TrainingError:
+        return _changed(self.path, self.size, size)
+
+    def check(self, size: int) -> None:
+        """Raise if the file has another size than it had before."""
+        if self.size != size:
+            raise _changed(self.path, size, self.size)
+
+    def read(self, size: int, at: int) -> bytes:
+        data = os.pread(self.handle, size, at)
+        if not data and at < self.size:
+            raise self.changed(at)
+        return data
+
+    def done(self) -> None:
+        self.parts -= 1
+        if not self.parts:
+            self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _Frames(io.RawIOBase):
-    """What the frames of a Zstandard file stand for; one that is cut is an error, as `stream_reader` takes it for whole."""
+    """What the frames of a Zstandard file stand for; one that is cut raises (`stream_reader` takes it for whole)."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self._file = file
@@ -67,10 +103,11 @@ class _Frames(io.RawIOBase):
         return size
 
 
-def changed(name: str | os.PathLike[str], size: int, given: int) -> TrainingError:
+def _changed(name: str | os.PathLike[str], size: int, given: int) -> TrainingError:
     """Return the error that a file was written to while it was read."""
     return TrainingError(
-        f"{os.fspath(name)}: had {size} bytes when it was opened and gave {given}: train on a copy that nobody writes to"
+        f"{os.fspath(name)}: had {size} bytes when it was opened and gave {given}: "
+        f"train on a copy that nobody writes to"
     )
 
 
@@ -86,7 +123,7 @@ def _steady(name: str) -> Iterator[IO[bytes]]:
             failure = error
         now = os.fstat(file.fileno()).st_size
         if now != size:
-            raise changed(name, size, now) from failure
+            raise _changed(name, size, now) from failure
         if failure is not None:
             raise failure
 

@@ -33,13 +33,16 @@ def train(
     init: Tokenizer | None = None,
     checkpoint: StrPath | None = None,
     threads: int | None = None,
+    max_memory: int | None = None,
+    temp_dir: StrPath | None = None,
     progress: Progress | None = None,
     report: TrainingReport | None = None,
 ) -> Tokenizer:
     """Learn a tokenizer from files.
 
-    Each file is one document; special tokens in it are boundaries that nothing is learned across, and are never
-    counted.  Files are read as bytes, a block at a time; runs of invalid UTF-8 are pretokens of their own.
+    Each file is one document, or holds many, as `count_pretokens` says; special tokens in it are boundaries that
+    nothing is learned across, and are never counted.  Files are read as bytes, a block at a time; runs of invalid
+    UTF-8 are pretokens of their own.
 
     The ids are the 256 bytes by value, the merges in order, and the special tokens; those with ids of their own keep
     them, and the others step aside.  A corpus too small for `vocab_size` gives a smaller vocabulary.  The result
@@ -69,6 +72,9 @@ def train(
         init: a tokenizer whose vocabulary is extended.
         checkpoint: a file for the merges so far.
         threads: 1 to 1024; None means one for each core.  The result does not depend on it.
+        max_memory: bytes, 16 MiB or more; beyond it counting goes to temporary files.  The distinct pretokens must
+            find room all the same, to be merged.
+        temp_dir: the folder of temporary files; None: that of the system.
         progress: called a few times a second with ("count", bytes, bytes in all) and ("merge", merges, wanted).
         report: filled with what the training did.
 
@@ -88,7 +94,7 @@ def train(
     )  # fmt: skip
     counts = count_files(
         "train()", sources, plan.splits, plan.boundaries, progress,
-        unit=unit, positions=plan.positions, threads=threads,
+        unit=unit, positions=plan.positions, threads=threads, max_memory=max_memory, temp_dir=temp_dir,
     )  # fmt: skip
     return plan.train(counts, progress, consume=True)
 
@@ -97,6 +103,7 @@ def train_from_iterator(
     texts: Iterable[str | bytes],
     vocab_size: int,
     *,
+    weights: Iterable[int] | None = None,
     pattern: str | None = None,
     special_tokens: Sequence[str] | Mapping[str, int] = (),
     tie_break: str = "lexicographic",
@@ -108,13 +115,22 @@ def train_from_iterator(
     init: Tokenizer | None = None,
     checkpoint: StrPath | None = None,
     threads: int | None = None,
+    max_memory: int | None = None,
+    temp_dir: StrPath | None = None,
     progress: Progress | None = None,
     report: TrainingReport | None = None,
 ) -> Tokenizer:
     """Learn a tokenizer from an iterable of documents, each a str or bytes; the rest is as `train`.
 
+    The iterable is asked by the calling thread alone, and each document is counted by one thread.
+
+    Args:
+        weights: how often each document is counted, 0 or more; as many as there are texts.
+
     Raises:
-        TypeError: an item is neither; it names the index. What the iterable raises passes through.
+        TypeError: an item is neither, or a weight is not an int; it names the index.  What the iterables raise passes
+            through.
+        ValueError: a weight is negative, or there are more or fewer weights than texts.
     """
     plan = Plan(
         "train_from_iterator()", vocab_size, pattern=pattern, special_tokens=special_tokens, tie_break=tie_break,
@@ -122,7 +138,10 @@ def train_from_iterator(
         byte_ids=byte_ids, init=init,
         checkpoint=checkpoint, threads=threads, report=report,
     )  # fmt: skip
-    counts = count_texts(texts, plan.splits, plan.boundaries, progress, unit=unit, positions=plan.positions)
+    counts = count_texts(
+        texts, plan.splits, plan.boundaries, progress, weights=weights,
+        unit=unit, positions=plan.positions, threads=threads, max_memory=max_memory, temp_dir=temp_dir,
+    )  # fmt: skip
     return plan.train(counts, progress, consume=True)
 
 
