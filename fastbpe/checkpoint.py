@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbpe.errors import TrainingError
-from fastbpe.files import write_whole
+from fastbpe.files import naming, write_whole
 
 __all__ = ["Checkpoint", "digest_of_counts"]
 
@@ -108,13 +108,15 @@ class Checkpoint:
             pair = struct.pack("<II", left, right)
             self._checksum = zlib.crc32(pair, self._checksum)
             parts.append(pair + struct.pack("<I", self._checksum))
-        self._file.write(b"".join(parts))
+        with naming(self._path):
+            self._file.write(b"".join(parts))
         if time.monotonic() - self._synced >= SYNC_SECONDS:
             self._sync()
 
     def _sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._synced = time.monotonic()
 
     def __enter__(self) -> Checkpoint:
@@ -123,10 +125,8 @@ class Checkpoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with naming(self._path), self._file:
             self._sync()
-        finally:
-            self._file.close()
 
 
 def digest_of_counts(pretokens: Iterable[bytes], counts: NDArray[np.int64], firsts: NDArray[np.uint64] | None) -> str:

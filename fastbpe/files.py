@@ -8,8 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-# What a write fails with where there is no room; the system does not say for which file.
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Let the error that there is no room name the file that is written; the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = path
+        raise
 
 
 @contextmanager
@@ -32,7 +42,7 @@ def whole_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Itera
             handle = open(partial, "xb")  # noqa: SIM115 (the caller's path belongs in this error alone)
         except OSError as error:
             raise type(error)(error.errno, error.strerror, path) from None
-        with handle as file:
+        with naming(path), handle as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -41,11 +51,9 @@ def whole_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Itera
         else:
             os.link(partial, path)  # unlike a rename it never replaces a file that came in between
             os.unlink(partial)
-    except BaseException as error:
+    except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(partial)
-        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
-            error.filename = path
         raise
     _sync_folder(os.path.dirname(path) or ".")
 

@@ -128,13 +128,6 @@ def _steady(name: str) -> Iterator[IO[bytes]]:
             raise failure
 
 
-def _decompressed(file: IO[bytes], name: str) -> IO[bytes]:
-    """Return what an open file stands for."""
-    if name.endswith(".gz"):
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
-    return io.BufferedReader(_Frames(file, name), BUFFER) if name.endswith(".zst") else file
-
-
 def _optional(package: str, name: str) -> Any:
     """Import what reads a file."""
     try:
@@ -161,32 +154,37 @@ def read_documents(path: str | os.PathLike[str], field: str) -> Iterator[bytes]:
 
 def read_blocks(path: str | os.PathLike[str], size: int) -> Iterator[bytes]:
     """Yield what a compressed file stands for, some bytes at a time."""
-    return _read(path, lambda file: file.read(size))
-
-
-def _read(path: str | os.PathLike[str], step: Callable[[IO[bytes]], bytes]) -> Iterator[bytes]:
     name = os.fspath(path)
-    with _steady(name) as stored:
-        file = _decompressed(stored, name)
-        while True:
-            try:
-                part = step(file)
-            except Exception as error:
-                # Each package has errors of its own for what is damaged; those of the system pass.
-                if type(error) is not gzip.BadGzipFile and isinstance(error, OSError):
-                    raise
-                raise TrainingError(f"{name}: cannot be decompressed: {error}") from None
-            if not part:
-                return
-            yield part
+    with _steady(name) as file:
+        yield from _decompressed(file, name, lambda file: file.read(size))
+
+
+def _decompressed(file: IO[bytes], name: str, step: Callable[[IO[bytes]], bytes]) -> Iterator[bytes]:
+    """Yield what an open file stands for, a step at a time."""
+    if name.endswith(".gz"):
+        file = cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+    elif name.endswith(".zst"):
+        file = io.BufferedReader(_Frames(file, name), BUFFER)
+    while True:
+        try:
+            part = step(file)
+        except Exception as error:
+            # Each package has errors of its own for what is damaged; those of the system pass.
+            if type(error) is not gzip.BadGzipFile and isinstance(error, OSError):
+                raise
+            raise TrainingError(f"{name}: cannot be decompressed: {error}") from None
+        if not part:
+            return
+        yield part
 
 
 def _json_lines(name: str, field: str) -> Iterator[bytes]:
-    for number, line in enumerate(_read(name, lambda file: file.readline()), 1):
-        if line.strip():
-            text = _text_of(name, number, line, field)
-            if text is not None:
-                yield to_utf8(text)
+    with _steady(name) as file:
+        for number, line in enumerate(_decompressed(file, name, lambda file: file.readline()), 1):
+            if line.strip():
+                text = _text_of(name, number, line, field)
+                if text is not None:
+                    yield to_utf8(text)
 
 
 def _text_of(name: str, number: int, line: bytes, field: str) -> str | None:

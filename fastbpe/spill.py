@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO, Any
 
 import numpy as np
@@ -87,7 +88,8 @@ class Spill:
 
     def close(self) -> None:
         for file, _ in self._runs:
-            file.close()
+            with suppress(OSError):  # what could not be written is not wanted any more
+                file.close()
 
 
 def _sorted(entries: Entries) -> Iterator[Entries]:

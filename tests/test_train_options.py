@@ -463,5 +463,59 @@ def test_the_command(tmp_path, text):
     done = CliRunner().invoke(train, [paths[0], "--vocab-size", "450", "-o", paths[2], "--init", paths[1]])
     assert done.exit_code == 0
     assert fastbpe.load(paths[2]) == fastbpe.train(paths[0], 450, init=expected)
+    lines = ["--unit", "line", "--byte-ids", "huggingface", "--tie-break", "first_seen", "--overwrite"]
+    memory = ["--max-memory", str(16 << 20), "--temp-dir", str(tmp_path)]
+    done = CliRunner().invoke(train, [paths[0], "--vocab-size", "450", "-o", paths[2], *lines, *memory])
+    assert done.exit_code == 0
+    expected = fastbpe.train(paths[0], 450, unit="line", byte_ids="huggingface", tie_break="first_seen")
+    assert fastbpe.load(paths[2]) == expected
     done = CliRunner().invoke(train, [*one[:-2], "--special", "x", "--overwrite"])
     assert done.exit_code == 2 and "not both" in done.output
+
+
+def test_the_help_of_the_command_has_headings_and_every_option_once():
+    from click.testing import CliRunner
+
+    from fastbpe.cli.train import GROUPS, train
+
+    done = CliRunner().invoke(train, ["--help"])
+    assert done.exit_code == 0
+    for heading in (*GROUPS, "Options"):
+        assert f"\n{heading}:\n" in done.output
+    for param in train.params:
+        if param.param_type_name == "option":
+            assert len(re.findall(rf"^  (?:-\w, )?{param.opts[-1]}\b(?!-)", done.output, re.M)) == 1, param.opts
+
+
+# --- what counting is given -----------------------------------------------------------------------------------------
+
+
+def test_weights_are_repetitions(text):
+    documents = [text[at : at + 2000] for at in range(0, 20_000, 2000)]
+    repeated = [document for at, document in enumerate(documents) for _ in range(at % 3)]
+    weighted = fastbpe.train_from_iterator(documents, 400, weights=(at % 3 for at in range(10)), threads=2)
+    assert weighted.merges == fastbpe.train_from_iterator(repeated, 400).merges
+    with pytest.raises(
+        ValueError, match=r"train_from_iterator\(\): weights must be as many as texts, got more than 10"
+    ):
+        fastbpe.train_from_iterator(documents, 400, weights=[1] * 11)
+    with pytest.raises(TypeError, match=r"train_from_iterator\(\): weights must be an iterable of int, got int 3"):
+        fastbpe.train_from_iterator(documents, 400, weights=3)
+
+
+def test_memory_changes_nothing(tmp_path, monkeypatch, text):
+    monkeypatch.setattr("fastbpe.spill.LEAST_TABLE", 1)
+    monkeypatch.setattr("fastbpe.counting.BLOCK", 5000)
+    path = tmp_path / "text"
+    path.write_text(text[:50_000], "utf-8")
+    (tmp_path / "temp").mkdir()
+    expected = fastbpe.train(path, 400, tie_break="first_seen")
+    options = {"tie_break": "first_seen", "max_memory": 16 << 20, "temp_dir": tmp_path / "temp", "threads": 2}
+    assert fastbpe.train(path, 400, **options) == expected
+    assert fastbpe.train_from_iterator([text[:50_000]], 400, **options) == expected
+    assert os.listdir(tmp_path / "temp") == []
+    for call in (fastbpe.train, fastbpe.train_from_iterator):
+        with pytest.raises(OSError, match="while counts were spilled.*nowhere"):
+            call([path] if call is fastbpe.train else [text], 400, **{**options, "temp_dir": tmp_path / "nowhere"})
+        with pytest.raises(ValueError, match=rf"{call.__name__}\(\): max_memory must be at least 16777216"):
+            call([], 400, max_memory=5)

@@ -6,9 +6,16 @@ import click
 
 import fastbpe
 from fastbpe.cli.idfile import check_new
-from fastbpe.cli.options import debug_option, overwrite_option, quiet_option, threads_option
+from fastbpe.cli.options import (
+    debug_option,
+    max_memory_option,
+    overwrite_option,
+    quiet_option,
+    temp_dir_option,
+    threads_option,
+    unit_option,
+)
 from fastbpe.cli.progress import Progress
-from fastbpe.counts_file import UNITS
 
 output_option = click.option("-o", "--output", required=True, metavar="OUT", help="NAME.fbc.")
 
@@ -18,13 +25,12 @@ output_option = click.option("-o", "--output", required=True, metavar="OUT", hel
 @output_option
 @click.option("--pattern", default="gpt2", show_default=True, metavar="NAME|REGEX", help="How to split text.")
 @click.option("--special", multiple=True, metavar="TOK", help="A special token: text is cut at it; may be repeated.")
-@click.option(
-    "--unit", type=click.Choice(UNITS), default="document", show_default=True, help="What is a text of its own."
-)
+@unit_option
 @click.option("--positions", is_flag=True, help="Note where each pretoken is first (tie-break first_seen).")
 @click.option("--min-count", type=int, default=1, show_default=True, metavar="N", help="Leave out rarer ones.")
 @click.option("--text-field", default="text", show_default=True, metavar="NAME", help="Of .jsonl and .parquet.")
-@click.option("--max-memory", type=int, metavar="BYTES", help="Beyond it counts go to temporary files.")
+@max_memory_option
+@temp_dir_option
 @threads_option
 @overwrite_option
 @quiet_option
@@ -39,6 +45,7 @@ def count_pretokens(
     min_count: int,
     text_field: str,
     max_memory: int | None,
+    temp_dir: str | None,
     threads: int | None,
     overwrite: bool,
     quiet: bool,
@@ -64,6 +71,7 @@ def count_pretokens(
             text_field=text_field,
             threads=threads,
             max_memory=max_memory,
+            temp_dir=temp_dir,
             output=output,
             progress=progress.update,
         )

@@ -10,8 +10,28 @@ from typing import Any, TypeVar
 import click
 
 import fastbpe
+from fastbpe.counts_file import UNITS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Grouped(click.Command):
+    """A command whose help has its options under headings; those of no group come last.
+
+    Args:
+        groups: heading to names of parameters.
+    """
+
+    def __init__(self, *args: Any, groups: dict[str, tuple[str, ...]], **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._groups = groups
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        left = {param.name or "": param for param in self.get_params(ctx) if isinstance(param, click.Option)}
+        chosen = {heading: [left.pop(name) for name in names] for heading, names in self._groups.items()}
+        for heading, params in (*chosen.items(), ("Options", [*left.values()])):
+            with formatter.section(heading):
+                formatter.write_dl([record for param in params if (record := param.get_help_record(ctx))])
 
 
 def named_ids(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
@@ -29,6 +49,13 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output file.")
 threads_option = click.option(
     "-T", "--threads", type=click.IntRange(1, 1024), help="Threads to use; default: one for each processor."
+)
+max_memory_option = click.option(
+    "--max-memory", type=int, metavar="BYTES", help="Of counting; beyond it counts go to temporary files."
+)
+temp_dir_option = click.option("--temp-dir", metavar="DIR", help="The folder of those; default: that of the system.")
+unit_option = click.option(
+    "--unit", type=click.Choice(UNITS), default="document", show_default=True, help="What is a text of its own."
 )
 separator_option = click.option(
     "--separator",

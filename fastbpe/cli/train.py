@@ -6,19 +6,44 @@ import click
 
 import fastbpe
 from fastbpe.cli.idfile import check_new
-from fastbpe.cli.options import debug_option, load_tokenizer, named_ids, overwrite_option, quiet_option, threads_option
+from fastbpe.cli.options import (
+    Grouped,
+    debug_option,
+    load_tokenizer,
+    max_memory_option,
+    named_ids,
+    overwrite_option,
+    quiet_option,
+    temp_dir_option,
+    threads_option,
+    unit_option,
+)
 from fastbpe.cli.progress import Progress
 from fastbpe.core.train_python import TIE_BREAKS
-from fastbpe.merging import LENGTH_UNITS
+from fastbpe.merging import BYTE_IDS, LENGTH_UNITS
 
 SUFFIXES = (".fbpe", ".json", ".tiktoken")
+GROUPS = {
+    "Text": ("pattern", "unit", "special", "special_at"),
+    "Vocabulary": (
+        "vocab_size",
+        "init",
+        "tie_break",
+        "min_frequency",
+        "max_token_length",
+        "length_unit",
+        "byte_ids",
+    ),
+    "Resources": ("threads", "max_memory", "temp_dir", "checkpoint"),
+}
 
 
-@click.command()
+@click.command(cls=Grouped, groups=GROUPS)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--vocab-size", type=int, required=True, metavar="N", help="256 bytes, merges and special tokens.")
 @click.option("-o", "--output", required=True, metavar="OUT", help="NAME.fbpe, NAME.json or NAME.tiktoken.")
 @click.option("--pattern", metavar="NAME|REGEX", help="How to split text; default: that of --init, or gpt2.")
+@unit_option
 @click.option("--special", multiple=True, metavar="TOK", help="A special token: text is cut at it; may be repeated.")
 @click.option(
     "--special-at", multiple=True, metavar="TOK=ID", callback=named_ids, help="The same with an id of choice."
@@ -33,10 +58,15 @@ SUFFIXES = (".fbpe", ".json", ".tiktoken")
 @click.option("--min-frequency", type=int, default=1, show_default=True, metavar="N", help="Rarer pairs stay apart.")
 @click.option("--max-token-length", type=int, metavar="N", help="No longer tokens.")
 @click.option("--length-unit", type=click.Choice(LENGTH_UNITS), default="bytes", show_default=True, help="Of N.")
+@click.option(
+    "--byte-ids", type=click.Choice(BYTE_IDS), default="value", show_default=True, help="Order of the ids of bytes."
+)
 @click.option("--init", metavar="VOCAB", help="A vocabulary to extend, its ids kept: a file or a known name.")
 @click.option("--checkpoint", metavar="FILE", help="Write merges here on the way; the same command goes on from it.")
 @click.option("--report", is_flag=True, help="Say what was done: time by phase, memory, longest tokens.")
 @threads_option
+@max_memory_option
+@temp_dir_option
 @overwrite_option
 @quiet_option
 @debug_option
@@ -45,15 +75,19 @@ def train(
     vocab_size: int,
     output: str,
     pattern: str | None,
+    unit: str,
     special: tuple[str, ...],
     special_at: dict[str, int],
     tie_break: str,
     min_frequency: int,
     max_token_length: int | None,
     length_unit: str,
+    byte_ids: str,
     init: str | None,
     checkpoint: str | None,
     threads: int | None,
+    max_memory: int | None,
+    temp_dir: str | None,
     report: bool,
     overwrite: bool,
     quiet: bool,
@@ -61,8 +95,9 @@ def train(
     """Learn a vocabulary from texts.
 
     Counts the pieces that the pattern splits the files into, then joins the most frequent pair of neighbours into
-    a new token, again and again. Each file is one document, and a special token in it is a boundary that no token
-    crosses. The same files give the same vocabulary on every machine.
+    a new token, again and again. Each file is one document (.jsonl and .parquet hold many; .gz and .zst are
+    decompressed), and a special token in it is a boundary that no token crosses. The same files give the same
+    vocabulary on every machine.
 
     \b
     Examples:
@@ -80,14 +115,18 @@ def train(
             files,
             vocab_size,
             pattern=pattern,
+            unit=unit,
             special_tokens=special_at or special,
             tie_break=tie_break,
             min_frequency=min_frequency,
             max_token_length=max_token_length,
             length_unit=length_unit,
+            byte_ids=byte_ids,
             init=None if init is None else load_tokenizer(init, None, None, {}),
             checkpoint=checkpoint,
             threads=threads,
+            max_memory=max_memory,
+            temp_dir=temp_dir,
             report=done,
             progress=progress.update,
         )
