@@ -98,6 +98,9 @@ def count_pretokens(
     A file is one document; one that ends with .jsonl or .parquet holds one in each line or row, and .gz and .zst are
     decompressed on the way.  The counts do not depend on the number of threads, nor on the memory.
 
+    Large files are counted by all threads, but a .gz or .zst that is one document by one thread alone, while the others
+    wait: many of them are better counted apart and merged.
+
     Args:
         sources: a path, or a sequence of paths.
         pattern: the split pattern, or its name in `fastbpe.patterns`.
@@ -166,7 +169,8 @@ def count_pretokens_from_iterator(
 ) -> PretokenCounts | None:
     """Count the pretokens of documents, each a str or bytes; the rest is as `count_pretokens`.
 
-    The iterable is asked by the calling thread alone.
+    The iterable is asked by the calling thread alone, and each document is counted by one thread: a huge one should
+    be a file.
 
     Args:
         weights: how often each document is counted, 0 or more; as many as there are texts.

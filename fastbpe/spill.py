@@ -37,6 +37,7 @@ class Spill:
     def __init__(self, memory: int, folder: str | os.PathLike[str] | None, threads: int, header: Header) -> None:
         self._limit = max(memory // 2 - threads * THREAD, LEAST_TABLE)
         self._folder = os.fspath(folder) if folder is not None else tempfile.gettempdir()
+        os.stat(self._folder)  # better now than after hours of counting
         self._header = header
         self._runs: list[tuple[IO[bytes], Header]] = []
         self._lock = threading.Lock()

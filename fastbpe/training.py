@@ -122,7 +122,8 @@ def train_from_iterator(
 ) -> Tokenizer:
     """Learn a tokenizer from an iterable of documents, each a str or bytes; the rest is as `train`.
 
-    The iterable is asked by the calling thread alone, and each document is counted by one thread.
+    The iterable is asked by the calling thread alone, and each document is counted by one thread: a huge one should
+    be a file.
 
     Args:
         weights: how often each document is counted, 0 or more; as many as there are texts.

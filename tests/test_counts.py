@@ -302,10 +302,10 @@ def test_merging_what_cannot_be(tmp_path):
 @pytest.mark.parametrize("min_count", [1, 2, 9])
 def test_rare_ones_are_left_out_of_a_merge(tmp_path, min_count):
     """What is rare in all, not in a part."""
-    parts = [fastbpe.count_pretokens_from_iterator([text]) for text in ("a b b", "a c c c b")]
+    parts = [count_pretokens_from_iterator([text]) for text in ("a b b", "a c c c b")]
     expected = {key: count for key, count in (parts[0] + parts[1]).items() if count >= min_count}
-    assert dict(fastbpe.merge_counts(parts, min_count=min_count)) == expected
-    assert fastbpe.merge_counts(parts, tmp_path / "a.fbc", min_count=min_count) is None
-    assert dict(fastbpe.PretokenCounts.load(tmp_path / "a.fbc")) == expected
+    assert dict(merge_counts(parts, min_count=min_count)) == expected
+    assert merge_counts(parts, tmp_path / "a.fbc", min_count=min_count) is None
+    assert dict(PretokenCounts.load(tmp_path / "a.fbc")) == expected
     with pytest.raises(ValueError, match="min_count must be an int of at least 1, got int 0"):
-        fastbpe.merge_counts(parts, min_count=0)
+        merge_counts(parts, min_count=0)

@@ -5,7 +5,9 @@ Oracle: the quadratic definition, and one training in the place of two.
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -495,17 +497,15 @@ def test_weights_are_repetitions(text):
     repeated = [document for at, document in enumerate(documents) for _ in range(at % 3)]
     weighted = fastbpe.train_from_iterator(documents, 400, weights=(at % 3 for at in range(10)), threads=2)
     assert weighted.merges == fastbpe.train_from_iterator(repeated, 400).merges
-    with pytest.raises(
-        ValueError, match=r"train_from_iterator\(\): weights must be as many as texts, got more than 10"
-    ):
+    with pytest.raises(ValueError, match=r"train_from_iterator\(\): weights must be as many .*more than 10"):
         fastbpe.train_from_iterator(documents, 400, weights=[1] * 11)
     with pytest.raises(TypeError, match=r"train_from_iterator\(\): weights must be an iterable of int, got int 3"):
         fastbpe.train_from_iterator(documents, 400, weights=3)
 
 
 def test_memory_changes_nothing(tmp_path, monkeypatch, text):
-    monkeypatch.setattr("fastbpe.spill.LEAST_TABLE", 1)
-    monkeypatch.setattr("fastbpe.counting.BLOCK", 5000)
+    for setting, value in (("spill.LEAST_TABLE", 1), ("spill.THREAD", 1 << 40), ("counting.BLOCK", 5000)):
+        monkeypatch.setattr(f"fastbpe.{setting}", value)
     path = tmp_path / "text"
     path.write_text(text[:50_000], "utf-8")
     (tmp_path / "temp").mkdir()
@@ -515,7 +515,7 @@ def test_memory_changes_nothing(tmp_path, monkeypatch, text):
     assert fastbpe.train_from_iterator([text[:50_000]], 400, **options) == expected
     assert os.listdir(tmp_path / "temp") == []
     for call in (fastbpe.train, fastbpe.train_from_iterator):
-        with pytest.raises(OSError, match="while counts were spilled.*nowhere"):
-            call([path] if call is fastbpe.train else [text], 400, **{**options, "temp_dir": tmp_path / "nowhere"})
+        with pytest.raises(FileNotFoundError, match="nowhere"):  # before anything is read
+            call([], 400, **{**options, "temp_dir": tmp_path / "nowhere"})
         with pytest.raises(ValueError, match=rf"{call.__name__}\(\): max_memory must be at least 16777216"):
             call([], 400, max_memory=5)

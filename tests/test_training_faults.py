@@ -145,6 +145,7 @@ def test_an_iterable_that_fails_late(folders, monkeypatch, what, threads):
     """Not at the first item but amid jobs and spills."""
     _, spilled, out = folders
     monkeypatch.setattr("fastbpe.spill.LEAST_TABLE", 1)
+    monkeypatch.setattr("fastbpe.spill.THREAD", 1 << 40)
     monkeypatch.setattr("fastbpe.counting.RANGE", 3000)
     broken, before = Broken("as it was"), set(threading.enumerate())
 
