@@ -52,7 +52,7 @@ def test_any_split_of_the_input_gives_the_same(tmp_path, cluster, shared):
         folder.mkdir()
     for options in (
         {"special_tokens": [EOT], "positions": True, "max_memory": 16 << 20},
-        {"unit": "line", "min_count": 3, "pattern": "cl100k"},
+        {"unit": "line", "min_count": 3, "pattern": "cl100k", "threads": 2},
     ):
         one, other = both(tmp_path, sources, folder, part_bytes=1 << 16, **options)
         assert one == other

@@ -109,7 +109,8 @@ def count_pretokens(
     sure places for cuts, each by one task.  A task whose worker dies is run again, up to three times.
 
     Args:
-        threads: of each task, which takes as many processors.
+        threads: of a task that counts a whole file, which takes as many processors; None means one.  Parts of a text
+            file have one each.
         max_memory: of each task that counts.
         temp_dir: on each machine.
         folder: a folder that all machines share, for the counts of parts; it is as it was when the call ends, but
@@ -132,7 +133,7 @@ def count_pretokens(
     options: CountingOptions = {
         "unit": unit,
         "positions": positions,
-        "threads": threads,
+        "threads": 1 if threads is None else threads,
         "max_memory": max_memory,
         "temp_dir": temp_dir,
     }
@@ -209,14 +210,14 @@ def _counted(
         # Written whole, and with the same bytes by whoever does it again.
         return None if room is None else os.path.join(room, f"{level}-{number:08d}.fbc")
 
-    threads = how.options["threads"] or 1
-    count = ray.remote(max_retries=RETRIES, num_returns=2, num_cpus=threads)(_count)
+    count = ray.remote(max_retries=RETRIES, num_returns=2)(_count)
     merge = ray.remote(max_retries=RETRIES)(_merge)
     begun: list[Any] = []
     try:
         how_there = ray.put(how)
         for number, task in enumerate(tasks):
-            begun.append(count.remote(task, how_there, output(0, number)))
+            threads = how.options["threads"] if task.size is None else 1
+            begun.append(count.options(num_cpus=threads).remote(task, how_there, output(0, number)))
         sizes, parts = [list(column) for column in zip(*begun)]
         level = 0
         while len(parts) > FAN:
