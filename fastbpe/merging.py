@@ -10,8 +10,8 @@ import os
 import sys
 import time
 import warnings
-from array import array
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fastbpe import core
 from fastbpe.checkpoint import Checkpoint, digest_of_counts
-from fastbpe.core.packed import Merges, PackedVocab
+from fastbpe.core.packed import Merges, PackedBytes, PackedVocab
 from fastbpe.core.train_python import TIE_BREAKS, Start, byte_order
 from fastbpe.counting import Progress, checked_special_tokens, checked_splits
 from fastbpe.counts import PretokenCounts
@@ -30,7 +30,7 @@ from fastbpe.formats import named_splits
 from fastbpe.ids import show
 from fastbpe.pattern.named import PATTERNS
 from fastbpe.release import VERSION
-from fastbpe.spec import MAX_TOKENS, AddedToken, Split, TokenizerSpec
+from fastbpe.spec import MAX_ID, MAX_TOKENS, AddedToken, Split, TokenizerSpec
 from fastbpe.tokenizer import MAX_THREADS, Tokenizer, make_splitter
 
 __all__ = ["Plan", "TrainingReport"]
@@ -40,6 +40,7 @@ StrPath: TypeAlias = "str | os.PathLike[str]"
 LENGTH_UNITS = ("bytes", "characters")
 BYTE_IDS = ("value", "huggingface")
 N_LONGEST = 10
+ENCODED_AT_ONCE = 1 << 21  # bytes
 
 
 @dataclass
@@ -101,6 +102,7 @@ class Plan:
         min_frequency: int = 1,
         max_token_length: int | None = None,
         length_unit: str = "bytes",
+        max_words: int | None = None,
         byte_ids: str = "value",
         threads: int | None = None,
         init: Tokenizer | None = None,
@@ -116,11 +118,14 @@ class Plan:
         self.max_token_length = (
             None if max_token_length is None else _integer(function, "max_token_length", max_token_length)
         )
+        self.max_words = None if max_words is None else _integer(function, "max_words", max_words)
         self.length_unit, self.tie_break, self._checkpoint, self._report = length_unit, tie_break, checkpoint, report
         if self.min_frequency < 1:
             raise ValueError(f"{function}: min_frequency must be at least 1, got {self.min_frequency}")
         if self.max_token_length is not None and self.max_token_length < 1:
             raise ValueError(f"{function}: max_token_length must be at least 1 or None, got {self.max_token_length}")
+        if self.max_words is not None and self.max_words < 1:
+            raise ValueError(f"{function}: max_words must be at least 1, got {self.max_words}")
         if length_unit not in LENGTH_UNITS:
             raise ValueError(
                 f"{function}: length_unit must be one of {', '.join(LENGTH_UNITS)}, got {show(length_unit)}"
@@ -206,18 +211,28 @@ class Plan:
 
     # --- merging ----------------------------------------------------------------------------------------------
 
-    def train(self, counts: PretokenCounts, progress: Progress | None, *, consume: bool = False) -> Tokenizer:
+    def train(
+        self,
+        counts: PretokenCounts,
+        progress: Progress | None,
+        *,
+        consume: bool = False,
+        first: Merges | None = None,
+        note: Mapping[str, Any] | None = None,
+    ) -> Tokenizer:
         """Merge, and put the tokenizer together.
 
         Args:
             counts: the pretokens.
             progress: as of `train`.
             consume: whether `counts` may be empty afterwards, which saves their memory.
+            first: merges of an earlier stage, which these go on from.
+            note: more for the provenance.
         """
         counted = time.perf_counter()
-        provenance = self._provenance(counts)
+        provenance = {**self._provenance(counts), **(note or {})}
         seconds: dict[str, float] = {}
-        merges, n_resumed = self.merges(counts, progress, seconds, consume)
+        merges, n_resumed = self.merges(counts, progress, seconds, consume, first)
         merged = time.perf_counter()
         self._warn_of_special(merges)
         tokenizer = Tokenizer(self._spec(merges, provenance))
@@ -234,8 +249,9 @@ class Plan:
         progress: Progress | None,
         seconds: dict[str, float] | None = None,
         consume: bool = False,
+        first: Merges | None = None,
     ) -> tuple[Merges, int]:
-        """Return the merges, and how many of them a checkpoint held."""
+        """Return the merges, those of an earlier stage before them, and how many of them a checkpoint held."""
         pretokens, weights, firsts = counts.arrays()
         if self.positions and firsts is None:
             raise ValueError(
@@ -243,7 +259,7 @@ class Plan:
                 f"counts do not hold: count with positions=True"
             )
         with ExitStack() as stack:
-            known: list[tuple[bytes, bytes]] = []
+            known: list[tuple[bytes, bytes]] = list(first or ())
             record = None
             if self._checkpoint is not None:
                 checkpoint = stack.enter_context(
@@ -252,6 +268,14 @@ class Plan:
                 known = self._known(checkpoint.merges)
                 record = checkpoint.append
             wanted = self.n_merges - len(known)
+            start = None
+            if known or self._init is not None:
+                began = time.perf_counter()
+                start = self._start(pretokens, known)
+                if seconds is not None:
+                    seconds["encode"] = time.perf_counter() - began
+                if consume and isinstance(pretokens, PackedBytes):  # their number is all that is wanted from here on
+                    pretokens.blob = np.zeros(0, dtype=np.uint8)
             learned = core.train_merges(
                 pretokens,
                 weights,
@@ -262,13 +286,14 @@ class Plan:
                 firsts=firsts,
                 max_length=self.max_token_length,
                 in_characters=self.length_unit == "characters",
-                start=self._start(pretokens, known) if known or self._init is not None else None,
+                max_words=self.max_words,
+                start=start,
                 record=record,
                 threads=self.threads or os.cpu_count() or 1,
                 seconds=seconds,
                 consume=consume,
             )
-        return Merges.of([*known, *learned]) if known else learned, len(known)
+        return Merges.of([*known, *learned]) if known else learned, len(known) if first is None else 0
 
     def _numbered(self) -> list[bytes]:
         """Return the tokens that training begins with, in the order of their numbers."""
@@ -294,13 +319,28 @@ class Plan:
         tokens = self._numbered() + [left + right for left, right in known]
         numbers = np.zeros(1 + max(spec.vocab.values()), dtype=np.uint32)
         numbers[[spec.vocab[token] for token in tokens]] = np.arange(len(tokens), dtype=np.uint32)
-        merge = core.Merger(spec.vocab, None if self._init is None else spec.merges, spec.whole).merge
-        ids = array("I")
-        offsets = np.zeros(len(pretokens) + 1, dtype=np.int64)
-        for index, pretoken in enumerate(pretokens):
-            ids.extend(merge(pretoken))
-            offsets[index + 1] = len(ids)
-        return Start(tokens, offsets, numbers[np.frombuffer(ids, dtype=np.uintc)])
+        merger = core.Merger(spec.vocab, None if self._init is None else spec.merges, spec.whole)
+        encoder = core.Encoder(make_splitter(self.splits, True), merger)
+        packed = pretokens if isinstance(pretokens, PackedBytes) else PackedBytes.of(pretokens)
+        offsets = np.zeros(len(packed) + 1, dtype=np.int64)
+        found: deque[NDArray[np.uint32]] = deque()
+        for begin, end in _batches(packed.offsets):
+            ends = packed.offsets[begin : end + 1] - packed.offsets[begin]
+            # Each pretoken is a piece of its own, and behind it stands an id that no token has.
+            cuts = np.empty((2 * (end - begin), 3), dtype=np.int64)
+            cuts[0::2, 0], cuts[0::2, 1], cuts[0::2, 2] = ends[:-1], ends[1:], -1
+            cuts[1::2, 0], cuts[1::2, 1], cuts[1::2, 2] = ends[1:], ends[1:], MAX_ID + 1
+            ids = encoder.encode(packed.blob[packed.offsets[begin] : packed.offsets[end]].tobytes(), cuts)
+            last = np.flatnonzero(ids == MAX_ID + 1)
+            offsets[begin + 1 : end + 1] = offsets[begin] + last - np.arange(len(last))
+            found.append(numbers[ids[ids != MAX_ID + 1]])
+        joined = np.empty(offsets[-1], dtype=np.uint32)
+        place = 0
+        while found:  # parts are given back as they are copied, so all are never there twice
+            part = found.popleft()
+            joined[place : place + len(part)] = part
+            place += len(part)
+        return Start(tokens, offsets, joined)
 
     def _belongs(
         self, pretokens: Sequence[bytes], weights: NDArray[np.int64], firsts: NDArray[np.uint64] | None
@@ -381,6 +421,16 @@ class Plan:
                 f"and formats that cannot say so will refuse to save",
                 stacklevel=4,
             )
+
+
+def _batches(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield ranges of pretokens that have about ENCODED_AT_ONCE bytes, or are one."""
+    begin = 0
+    while begin < len(offsets) - 1:
+        end = int(np.searchsorted(offsets, offsets[begin] + ENCODED_AT_ONCE, side="right")) - 1
+        end = max(begin + 1, min(end, begin + ENCODED_AT_ONCE // 8))
+        yield begin, end
+        begin = end
 
 
 def _vocab_of(alphabet: bytes, merges: Merges, ids: NDArray[np.uint32]) -> Mapping[bytes, int]:

@@ -29,6 +29,7 @@ def train_merges(
     firsts: npt.NDArray[np.uint64] | None = None,
     max_length: int | None = None,
     in_characters: bool = False,
+    max_words: int | None = None,
     start: Start | None = None,
     record: Record | None = None,
     threads: int = 1,

@@ -94,7 +94,9 @@ cdef class Trainer(Words):
         end = self.spelling.data + self.n_spelled
         memcpy(end, self.spelling.data + self.spelling.starts[a], a_length)
         memcpy(end + a_length, self.spelling.data + self.spelling.starts[b], b_length)
-        self.finish_token(a_length + b_length, self.spans[a] + self.spans[b], self.sizes[a] + self.sizes[b])
+        self.finish_token(
+            a_length + b_length, self.spans[a] + self.spans[b], self.sizes[a] + self.sizes[b], self.words_of_both(a, b)
+        )
         if self.n_merged == self.room_merged:
             self.room_merged = self.room_merged + self.room_merged // 2 + 1024
             self.merged = <uint64_t *>resized(self.merged, self.room_merged, sizeof(uint64_t))
@@ -164,6 +166,7 @@ cdef class Trainer(Words):
         return (
             <uint64_t>self.sizes[a] + self.sizes[b] > self.max_size
             or self.spelling.lengths[a] + self.spelling.lengths[b] > MAX_TOKEN_BYTES
+            or self.words_of_both(a, b) > self.max_words
         )
 
     # --- lists ------------------------------------------------------------------------------------------------
@@ -558,6 +561,7 @@ def train_merges(
     firsts=None,
     max_length=None,
     in_characters=False,
+    max_words=None,
     start=None,
     record=None,
     threads=1,
@@ -571,6 +575,7 @@ def train_merges(
     try:
         trainer.start(threads)
         trainer.in_characters = in_characters
+        trainer.max_words = 0 if max_words is None else min(max_words, 2**20 - 1)
         if start is None:
             tokens = [bytes([value]) for value in byte_order(tie_break)]
             trainer.load(words.offsets, words.blob, weights, firsts, tokens)
@@ -580,6 +585,8 @@ def train_merges(
         taken = None if start is None else set(start.tokens)
         if consume:
             words.offsets, words.blob = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
+            if start is not None:
+                start.offsets, start.numbers = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint32)
         del words, counts, weights, firsts, start
         trainer.train(total, n_merges, tie_break, min_frequency, max_length, in_characters, taken, progress, record)
     finally:

@@ -27,7 +27,8 @@ import heapq
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,7 @@ PROGRESS_SECONDS = 0.25
 # grow by a few bytes a merge into tokens of gigabytes altogether.
 MAX_TOKEN_BYTES = 64 << 10
 MAX_VOCAB_BYTES = (1 << 28) - 1
+MANY_WORDS = 1 << 20  # more than a token of 64 KiB can have
 TOO_LONG = (
     "the tokens exceed 256 MiB together, so the text has too few repetitions for so many merges: "
     "ask for a smaller vocab_size, or pass a greater min_frequency"
@@ -55,7 +57,8 @@ Progress: TypeAlias = Callable[[int, int], None]
 Record: TypeAlias = Callable[[npt.NDArray[np.uint32]], None]
 
 
-class Start(NamedTuple):
+@dataclass
+class Start:
     """Words that consist of tokens already, where training goes on from a vocabulary.
 
     Attributes:
@@ -89,6 +92,7 @@ def train_merges(
     firsts: npt.NDArray[np.uint64] | None = None,
     max_length: int | None = None,
     in_characters: bool = False,
+    max_words: int | None = None,
     start: Start | None = None,
     record: Record | None = None,
     threads: int = 1,
@@ -111,13 +115,16 @@ def train_merges(
         firsts: for "first_seen", where each word was first seen, uint64; no two the same.
         max_length: a pair whose token would be longer is passed over.
         in_characters: `max_length` counts the bytes that begin a character of UTF-8, instead of all bytes.
+        max_words: a pair whose token would have more words, runs of bytes that are not spaces, or would hold a colon
+            and a space, is passed over.
         start: the tokens that the words consist of; without it, bytes.  Only new merges are returned, and a pair that
             would spell a token of the start is passed over.
         record: called with new merges every now and then, as uint32 [n, 2] of numbers of tokens (those of the
             start, then merges in order; without a start bytes in the order of the rule), until all were passed on.
         threads: at most so many threads of the native twin; the merges do not depend on it.
         seconds: filled with the time by phase: "load", "build" (of all pairs), "merge".
-        consume: whether the native twin may empty `words` (PackedBytes) once it has them, to save their memory.
+        consume: whether the native twin may empty `words` (PackedBytes) and `start` once it has them, to save their
+            memory.
 
     Raises:
         TrainingError: the counted text, each word as often as its count says, has 2**62 bytes or more; or the tokens
@@ -168,6 +175,8 @@ def train_merges(
             size = sizes[pair[0]] + sizes[pair[1]]
             if len(token) > MAX_TOKEN_BYTES or token in taken or (max_length is not None and size > max_length):
                 continue
+            if max_words is not None and count_words(token) > max_words:
+                continue
             spelled += len(token)
             if spelled > MAX_VOCAB_BYTES:
                 raise TrainingError(TOO_LONG)
@@ -189,6 +198,11 @@ def train_merges(
 def _size(token: bytes, in_characters: bool) -> int:
     """Return the length of a token, in bytes or in characters, which count where they begin."""
     return sum(byte & 0xC0 != 0x80 for byte in token) if in_characters else len(token)
+
+
+def count_words(token: bytes) -> int:
+    """Return the number of runs of bytes that are not spaces; of a token with a colon and a space, MANY_WORDS."""
+    return MANY_WORDS if b": " in token else sum(map(bool, token.split(b" ")))
 
 
 def _first_place(

@@ -31,6 +31,8 @@ cdef class Words:
     cdef size_t n_spelled, room_spelled
     cdef uint32_t *spans          # of each token, in places
     cdef uint32_t *sizes          # of each token, in what max_length is in
+    cdef uint32_t *n_words        # of each token; kept where max_words is not 0
+    cdef uint32_t max_words       # of a token; 0: any
     cdef uint32_t n_tokens, room_tokens     # number 0 is the separator
     cdef bint in_characters
     cdef uint32_t wide_from       # tokens that need 32-bit symbols
@@ -52,6 +54,7 @@ cdef class Words:
     cdef int widen(self) except -1 nogil
     cdef int need_token(self, size_t length) except -1 nogil
     cdef int grow_sides(self, Side **sides, uint32_t room) except -1 nogil
-    cdef void finish_token(self, uint32_t length, uint32_t span, uint32_t size) noexcept nogil
+    cdef void finish_token(self, uint32_t length, uint32_t span, uint32_t size, uint32_t n_words) noexcept nogil
+    cdef uint32_t words_of_both(self, uint32_t a, uint32_t b) noexcept nogil
     cdef int add_token(self, bytes token) except -1
     cdef bytes token(self, uint32_t token)

@@ -20,6 +20,8 @@ import time
 
 import numpy as np
 
+from fastbpe.core.train_python import MANY_WORDS as _MANY_WORDS
+from fastbpe.core.train_python import count_words
 from fastbpe.errors import TrainingError
 
 cdef extern from "pythread.h" nogil:
@@ -27,6 +29,8 @@ cdef extern from "pythread.h" nogil:
 
 cdef enum:
     MAX_PLACES = 0xFFFFFFF0
+
+cdef uint32_t MANY_WORDS = _MANY_WORDS
 
 ctypedef fused Unit:              # of the words' source
     uint8_t
@@ -52,6 +56,7 @@ cdef class Words:
         free(self.spelling.lengths)
         free(self.spans)
         free(self.sizes)
+        free(self.n_words)
 
     cdef int breathe(self) except -1 with gil:
         """Let signals have their turn."""
@@ -301,6 +306,7 @@ cdef class Words:
             self.spelling.starts = <size_t *>resized(self.spelling.starts, room, sizeof(size_t))
             self.spans = <uint32_t *>resized(self.spans, room, sizeof(uint32_t))
             self.sizes = <uint32_t *>resized(self.sizes, room, sizeof(uint32_t))
+            self.n_words = <uint32_t *>resized(self.n_words, room, sizeof(uint32_t))
             for index in range(self.n_parts):
                 self.grow_sides(&self.parts[index].left, room)
                 self.grow_sides(&self.parts[index].right, room)
@@ -316,11 +322,23 @@ cdef class Words:
         memset(sides[0] + self.room_tokens, 0, (room - self.room_tokens) * sizeof(Side))
         return 0
 
-    cdef void finish_token(self, uint32_t length, uint32_t span, uint32_t size) noexcept nogil:
+    cdef uint32_t words_of_both(self, uint32_t a, uint32_t b) noexcept nogil:
+        """Return the number of words of a + b, as train_python.count_words; 0 where they are not kept."""
+        cdef uint8_t last, first
+        if self.max_words == 0:
+            return 0
+        last = self.spelling.data[self.spelling.starts[a] + self.spelling.lengths[a] - 1]
+        first = self.spelling.data[self.spelling.starts[b]]
+        if last == 58 and first == 32:        # a colon and a space
+            return MANY_WORDS
+        return min(MANY_WORDS, self.n_words[a] + self.n_words[b] - (last != 32 and first != 32))
+
+    cdef void finish_token(self, uint32_t length, uint32_t span, uint32_t size, uint32_t n_words) noexcept nogil:
         self.spelling.starts[self.n_tokens] = self.n_spelled
         self.spelling.lengths[self.n_tokens] = length
         self.spans[self.n_tokens] = span
         self.sizes[self.n_tokens] = size
+        self.n_words[self.n_tokens] = n_words
         self.n_spelled += length
         self.n_tokens += 1
 
@@ -330,12 +348,12 @@ cdef class Words:
         cdef uint32_t length = len(token), size = length
         if self.n_tokens == 0:                # the separator
             self.need_token(0)
-            self.finish_token(0, 1, 0)
+            self.finish_token(0, 1, 0, 0)
         if self.in_characters:                # a character counts where it begins
             size = sum(byte & 0xC0 != 0x80 for byte in token)
         self.need_token(length)
         memcpy(self.spelling.data + self.n_spelled, data, length)
-        self.finish_token(length, 1, size)
+        self.finish_token(length, 1, size, count_words(token) if self.max_words else 0)
         return 0
 
     cdef bytes token(self, uint32_t token):
