@@ -29,6 +29,7 @@ from fastbpe.merging import TrainingReport
 from fastbpe.pattern.named import PATTERNS as patterns
 from fastbpe.release import VERSION as __version__
 from fastbpe.spec import AddedToken, Split, TokenizerSpec
+from fastbpe.superbpe import train_superbpe
 from fastbpe.tokenizer import Tokenizer, encoding_for_model, get_encoding, list_encoding_names, load
 from fastbpe.training import TieDifference, first_tie_difference, train, train_from_counts, train_from_iterator
 
@@ -66,6 +67,7 @@ __all__ = [
     "train",
     "train_from_counts",
     "train_from_iterator",
+    "train_superbpe",
 ]
 
 

@@ -56,6 +56,7 @@ class TrainingReport:
         n_resumed: taken from a checkpoint.
         stopped: why: "vocab_size" was reached, or no pair reached "min_frequency".
         longest_tokens: of the merges, the longest first.
+        memory_needed: of `train_superbpe`: bytes that its second stage may need, known before that begins.
         peak_memory: bytes, of the whole process since it began; None where the system does not say.
     """
 
@@ -68,6 +69,7 @@ class TrainingReport:
     n_resumed: int = 0
     stopped: str = ""
     longest_tokens: list[bytes] = field(default_factory=list)
+    memory_needed: int | None = None
     peak_memory: int | None = None
 
     def __str__(self) -> str:
@@ -145,7 +147,7 @@ class Plan:
             os.stat(os.path.dirname(os.fspath(checkpoint)) or ".")  # better now than after hours of counting
         self._spec(Merges.of(()), None)  # finds special tokens that no vocabulary can hold,
         make_splitter(self.splits, True)  # and a pattern that cannot be used
-        self._begin = time.perf_counter()
+        self.begin = time.perf_counter()
 
     @property
     def positions(self) -> bool:
@@ -238,7 +240,7 @@ class Plan:
         tokenizer = Tokenizer(self._spec(merges, provenance))
         if self._report is not None:
             if not self._function.startswith("train_from_counts"):
-                self._report.seconds["count"] = counted - self._begin
+                self._report.seconds["count"] = counted - self.begin
             self._report.seconds.update(seconds, tokenizer=time.perf_counter() - merged)
             self._fill_report(self._report, provenance, merges, n_resumed)
         return tokenizer
@@ -294,6 +296,11 @@ class Plan:
                 consume=consume,
             )
         return Merges.of([*known, *learned]) if known else learned, len(known) if first is None else 0
+
+    def n_tokens(self, counts: PretokenCounts, merges: Merges) -> int:
+        """Return how many tokens the counted text has with these merges."""
+        pretokens, weights, _ = counts.arrays()
+        return int((np.diff(self._start(pretokens, list(merges)).offsets) * weights.astype(np.float64)).sum())
 
     def _numbered(self) -> list[bytes]:
         """Return the tokens that training begins with, in the order of their numbers."""

@@ -25,7 +25,7 @@ FLOORS = (
     {"tokenizer", "spill", "sources"},
     {"counting", "text"},
     {"merging"},
-    {"training"},
+    {"training", "superbpe"},
     {"", "dataset", "compat", "explain"},
     {"engines", "cli"},
     {"__main__"},
