@@ -40,7 +40,7 @@ StrPath: TypeAlias = "str | os.PathLike[str]"
 LENGTH_UNITS = ("bytes", "characters")
 BYTE_IDS = ("value", "huggingface")
 N_LONGEST = 10
-ENCODED_AT_ONCE = 1 << 21  # bytes
+ENCODED_AT_ONCE = 1 << 20  # bytes
 
 
 @dataclass
@@ -85,6 +85,8 @@ class TrainingReport:
             "seconds:   " + ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in self.seconds.items()),
             "longest:   " + " ".join(repr(token)[1:] for token in self.longest_tokens),
         ]
+        if self.memory_needed is not None:
+            lines.append(f"second stage: {self.memory_needed / 1e6:,.0f} MB at the most, as foretold")
         if self.peak_memory is not None:
             lines.append(f"memory:    {self.peak_memory / 1e6:,.0f} MB at the most, of the whole process")
         return "\n".join(lines)

@@ -90,10 +90,12 @@ def train_superbpe(
         byte_ids=byte_ids, threads=threads, report=report,
     )  # fmt: skip
     least = 256 + len(plan.boundaries)
-    if type(transition_size) is not int or not least <= transition_size <= plan.vocab_size:
+    if type(transition_size) is not int:
+        raise TypeError(f"{function}: transition_size must be an int, got {show(transition_size)}")
+    if not least <= transition_size <= plan.vocab_size:
         raise ValueError(
-            f"{function}: transition_size must be an int from {least} (256 bytes and {len(plan.boundaries)} special "
-            f"tokens) to vocab_size, {plan.vocab_size}, got {show(transition_size)}"
+            f"{function}: transition_size must be {least} (256 bytes and {len(plan.boundaries)} special "
+            f"tokens) to vocab_size, {plan.vocab_size}, got {transition_size}"
         )
     first = Plan(
         function, transition_size, pattern=pattern, special_tokens=plan.boundaries, tie_break=tie_break,
@@ -129,9 +131,10 @@ def train_superbpe(
 def memory_needed(n_bytes: float, n_tokens: float, n_merges: int) -> int:
     """Return what the second stage may need at the most, in bytes, beside what the process holds already.
 
-    Counting holds the text up to three times (its table, what comes out of it, and tables that double).  Merging holds a symbol and a place in a list for each token; each pair that may
-    become a merge takes about 100 bytes, and of those that reach the threshold (1 / 25 of tokens / merges) there can be
-    no more than 25 for each merge, nor than tokens.
+    Counting holds the text up to three times: its table, tables that double, what comes out.  Merging holds a symbol,
+    a place in a list and what is written anew for each token.  A pair that may become a merge takes about 100 bytes;
+    those that begin at or above the threshold, tokens / (25 x merges), are no more than 25 for each merge, nor than
+    tokens.
     """
     counting = 3.0 * n_bytes
     merging = 10.0 * n_tokens + 100.0 * min(n_tokens, 25.0 * n_merges)

@@ -8,9 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import regex
+from click.testing import CliRunner
 
 import fastbpe
 from fastbpe import superbpe
+from fastbpe.cli import main
 from fastbpe.core.train_python import Start, count_words
 from fastbpe.pattern.named import O200K
 from fastbpe.superbpe import SUPERWORDS
@@ -18,7 +20,26 @@ from tests.bpe_definition import is_superword, join_everywhere, quadratic_merges
 from tests.test_train_merges import RULES
 
 EOT = "<|endoftext|>"
-WORDS = ["the", "of", "a", "to", "whale", "sea", "Note:", "re:", "it", "x", "12345", "1", "--", "...", "é", "鯨", ":", "!"]
+WORDS = [
+    "the",
+    "of",
+    "a",
+    "to",
+    "whale",
+    "sea",
+    "Note:",
+    "re:",
+    "it",
+    "x",
+    "12345",
+    "1",
+    "--",
+    "...",
+    "é",
+    "鯨",
+    ":",
+    "!",
+]
 GAPS = [" ", " ", " ", " ", "  ", "\n", ", ", ": ", "", EOT]
 
 
@@ -123,7 +144,11 @@ def test_ids_equal_those_of_tokenizers(novel, novel_file, tmp_path):
     assert {b" of the", b" it was"} <= set(tok.vocab)
     tok.save(tmp_path / "tokenizer.json")
     theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    texts = [*"".join(novel)[600_000:700_000].split("\n\n"), f"a: b{EOT} c  d\t--...\n\n/ 123456 x1", "".join(novel)[-20_000:]]
+    texts = [
+        *"".join(novel)[600_000:700_000].split("\n\n"),
+        f"a: b{EOT} c  d\t--...\n\n/ 123456 x1",
+        "".join(novel)[-20_000:],
+    ]
     for text in texts:
         assert tok.encode(text, allowed_special="all") == theirs.encode(text).ids
     plain = fastbpe.train(novel_file, 3001, special_tokens=[EOT], pattern="o200k", tie_break="huggingface")
@@ -170,10 +195,12 @@ def test_memory_is_said_and_kept_to(novel_file):
     text = b"and the whale of the sea. " * 800_000
     big = novel_file.with_name("big.txt")
     big.write_bytes(text)
-    with pytest.raises(fastbpe.TrainingError, match=r"may need \d+ bytes .* max_memory, 50000000, .* sample of about 1\d MB"):
+    with pytest.raises(
+        fastbpe.TrainingError, match=r"may need \d+ bytes .* max_memory, 50000000, .* sample of about 1\d MB"
+    ):
         fastbpe.train_superbpe(
-            big, 300, transition_size=280, max_memory=50_000_000, report=report, progress=lambda *call: calls.append(call)
-        )  # fmt: skip
+            big, 300, transition_size=280, max_memory=50_000_000, report=report, progress=lambda *c: calls.append(c)
+        )
     assert calls[-1] == ("memory", report.memory_needed, 50_000_000) and report.memory_needed > 50_000_000
     assert [call[0] for call in calls].count("memory") == 1
     tok = fastbpe.train_superbpe(big, 300, transition_size=280, max_memory=report.memory_needed, report=report)
@@ -191,10 +218,9 @@ def test_more_tokens_than_places(novel_file, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"transition_size": 255}, "transition_size must be an int from 256"),
+        ({"transition_size": 255}, r"transition_size must be 256 \(256 bytes"),
         ({"transition_size": 301}, "to vocab_size, 300, got 301"),
-        ({"transition_size": 300.0}, "transition_size"),
-        ({"transition_size": 256, "special_tokens": [EOT]}, "from 257"),
+        ({"transition_size": 256, "special_tokens": [EOT]}, "must be 257"),
         ({"transition_size": 300, "max_words": 0}, "max_words must be at least 1"),
         ({"transition_size": 300, "tie_break": "x"}, "tie_break"),
         ({"transition_size": 300, "max_memory": 5}, "max_memory must be at least"),
@@ -205,12 +231,34 @@ def test_wrong_options(options, words):
         fastbpe.train_superbpe("no such file", 300, **options)
 
 
+def test_on_the_command_line(novel_file, tmp_path, capsys):
+    out = tmp_path / "super.json"
+    options = ["--vocab-size", "700", "-o", str(out), "--special", EOT, "-T", "1"]
+    result = CliRunner().invoke(main, ["train", str(novel_file), *options, "--transition-size", "500", "--report"])
+    assert result.exit_code == 0, result.output
+    assert "the second stage may need" in result.stderr and "first stage" in result.stderr
+    assert fastbpe.load(out) == fastbpe.train_superbpe(novel_file, 700, transition_size=500, special_tokens=[EOT])
+    for wrong in (["--max-memory", "1"], ["--transition-size", "500", "--checkpoint", "x"]):
+        result = CliRunner().invoke(main, ["train", str(novel_file), *options, "--overwrite", *wrong])
+        assert result.exit_code == 2 and "transition-size" in result.stderr
+    result = CliRunner().invoke(
+        main,
+        ["train", str(novel_file), *options, "--overwrite", "--transition-size", "500", "--max-memory", "16800000"],
+    )
+    assert result.exit_code == 1 and "max_memory, 16800000, allows" in result.stderr
+
+
+def test_a_wrong_type():
+    with pytest.raises(TypeError, match="transition_size must be an int, got float"):
+        fastbpe.train_superbpe("no such file", 300, transition_size=280.0)
+
+
 def test_nothing_to_learn(tmp_path):
     path = write(tmp_path, [""])[0]
     assert fastbpe.train_superbpe(path, 400, transition_size=300).merges == ()
     path = write(tmp_path, ["a b"])[0]
     tok = fastbpe.train_superbpe(path, 400, transition_size=256, max_words=1)
-    assert tok.merges == ((b" ", b"b"),)
+    assert tok.merges == ((b"a", b" "),)
     assert fastbpe.train_superbpe(path, 400, transition_size=256).encode("a b") == [257]
 
 

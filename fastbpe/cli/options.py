@@ -51,7 +51,10 @@ threads_option = click.option(
     "-T", "--threads", type=click.IntRange(1, 1024), help="Threads to use; default: one for each processor."
 )
 max_memory_option = click.option(
-    "--max-memory", type=int, metavar="BYTES", help="Of counting; beyond it counts go to temporary files."
+    "--max-memory",
+    type=int,
+    metavar="BYTES",
+    help="Of counting; beyond it counts go to temporary files. With --transition-size: stop before it needs more.",
 )
 temp_dir_option = click.option("--temp-dir", metavar="DIR", help="The folder of those; default: that of the system.")
 unit_option = click.option(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 import fastbpe
@@ -27,6 +29,7 @@ GROUPS = {
     "Text": ("pattern", "unit", "special", "special_at"),
     "Vocabulary": (
         "vocab_size",
+        "transition_size",
         "init",
         "tie_break",
         "min_frequency",
@@ -42,7 +45,7 @@ GROUPS = {
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--vocab-size", type=int, required=True, metavar="N", help="256 bytes, merges and special tokens.")
 @click.option("-o", "--output", required=True, metavar="OUT", help="NAME.fbpe, NAME.json or NAME.tiktoken.")
-@click.option("--pattern", metavar="NAME|REGEX", help="How to split text; default: that of --init, or gpt2.")
+@click.option("--pattern", metavar="NAME|REGEX", help="How to split text; default: that of --init, or gpt2, or o200k.")
 @unit_option
 @click.option("--special", multiple=True, metavar="TOK", help="A special token: text is cut at it; may be repeated.")
 @click.option(
@@ -63,6 +66,9 @@ GROUPS = {
 )
 @click.option("--init", metavar="VOCAB", help="A vocabulary to extend, its ids kept: a file or a known name.")
 @click.option("--checkpoint", metavar="FILE", help="Write merges here on the way; the same command goes on from it.")
+@click.option(
+    "--transition-size", type=int, metavar="N", help="SuperBPE: from so many tokens on, merge across spaces too."
+)
 @click.option("--report", is_flag=True, help="Say what was done: time by phase, memory, longest tokens.")
 @threads_option
 @max_memory_option
@@ -85,6 +91,7 @@ def train(
     byte_ids: str,
     init: str | None,
     checkpoint: str | None,
+    transition_size: int | None,
     threads: int | None,
     max_memory: int | None,
     temp_dir: str | None,
@@ -103,33 +110,53 @@ def train(
     Examples:
       fastbpe train corpus.txt --vocab-size 8192 -o my.fbpe --special '<|endoftext|>'
       fastbpe train a.txt b.txt --vocab-size 50000 -o tokenizer.json --pattern cl100k --tie-break huggingface
+      fastbpe train a.txt --vocab-size 50000 --transition-size 40000 -o super.json
     """
     if not output.endswith(SUFFIXES):
         raise click.UsageError(f"-o must end with {', '.join(SUFFIXES)}, got {output}")
     if special and special_at:
         raise click.UsageError("give --special or --special-at, not both")
+    if transition_size is not None and (init or checkpoint or temp_dir or unit != "document" or byte_ids != "value"):
+        raise click.UsageError(
+            "--transition-size goes with none of --init, --checkpoint, --temp-dir, --unit line, --byte-ids huggingface"
+        )
     check_new(output, overwrite)
     done = fastbpe.TrainingReport()
     with Progress("count", None, quiet) as progress:
-        tokenizer = fastbpe.train(
-            files,
-            vocab_size,
-            pattern=pattern,
-            unit=unit,
-            special_tokens=special_at or special,
-            tie_break=tie_break,
-            min_frequency=min_frequency,
-            max_token_length=max_token_length,
-            length_unit=length_unit,
-            byte_ids=byte_ids,
-            init=None if init is None else load_tokenizer(init, None, None, {}),
-            checkpoint=checkpoint,
-            threads=threads,
-            max_memory=max_memory,
-            temp_dir=temp_dir,
-            report=done,
-            progress=progress.update,
-        )
+
+        def update(phase: str, number: int, total: int | None) -> None:
+            if phase != "memory":
+                progress.update(phase, number, total)
+            elif not quiet:
+                click.echo(f"fastbpe: the second stage may need {number:,} bytes of memory", err=True)
+
+        options: dict[str, Any] = {
+            "special_tokens": special_at or special,
+            "tie_break": tie_break,
+            "min_frequency": min_frequency,
+            "max_token_length": max_token_length,
+            "length_unit": length_unit,
+            "threads": threads,
+            "max_memory": max_memory,
+            "report": done,
+            "progress": update,
+        }
+        if transition_size is None:
+            tokenizer = fastbpe.train(
+                files,
+                vocab_size,
+                pattern=pattern,
+                unit=unit,
+                byte_ids=byte_ids,
+                init=None if init is None else load_tokenizer(init, None, None, {}),
+                checkpoint=checkpoint,
+                temp_dir=temp_dir,
+                **options,
+            )
+        else:
+            if pattern is not None:
+                options["pattern"] = pattern
+            tokenizer = fastbpe.train_superbpe(files, vocab_size, transition_size=transition_size, **options)
     tokenizer.save(output)
     if not quiet:
         click.echo(f"fastbpe: {output}: {tokenizer.n_vocab:,} ids", err=True)
