@@ -27,8 +27,9 @@ import tokenizers
 
 import fastbpe
 from fastbpe import core
+from fastbpe.core.train_python import Start, byte_order
 from fastbpe.pattern.named import GPT2
-from tests.bpe_definition import quadratic_merges
+from tests.bpe_definition import join_everywhere, quadratic_merges
 from tests.conftest import NOVEL, read_documents
 from tests.reference import byte_letters, huggingface_trained
 
@@ -66,6 +67,40 @@ def against_the_definition(backend: str, rule: str, n_corpora: int) -> int:
     print(
         f"definition, {backend}, {rule}: {n_corpora:,} random corpora, {n_words:,} pretokens, {n_bytes:,} bytes, "
         f"{n_merges:,} merges: {different} differences",
+        flush=True,
+    )
+    return different
+
+
+def superwords_against_the_definition(backend: str, rule: str, n_corpora: int) -> int:
+    """Train second stages of SuperBPE on random texts; return the number of differing ones."""
+    train_merges = core.backend_modules(backend).train_merges
+    r = random.Random(f"superwords, {rule} of {backend}")
+    n_bytes = n_merges = different = 0
+    for _ in range(n_corpora):
+        weights = [r.randrange(1, 6) for _ in "ab: \n\xe9"]
+        texts = ["".join(r.choices("ab: \n\xe9", weights, k=r.choice([1, 3, 9, 60]))) for _ in range(r.randrange(25))]
+        counts = {text.encode(): r.randrange(r.choice([2, 9, 2**20])) for text in texts}
+        words = {word: count for text, count in counts.items() for word in text.split()}
+        first = quadratic_merges(words, r.choice([0, 2, 10]), rule)
+        tokens = [bytes([value]) for value in byte_order(rule)] + [left + right for left, right in first]
+        sentences = [([bytes([value]) for value in text], 1) for text in counts]
+        for pair in first:
+            join_everywhere(sentences, pair)
+        numbers = [tokens.index(token) for sentence, _ in sentences for token in sentence]
+        offsets = np.cumsum([0, *(len(sentence) for sentence, _ in sentences)])
+        wanted, max_words = r.choice([3, 40, 200]), r.choice([1, 2, 4])
+        found = train_merges(
+            list(counts), list(counts.values()), wanted, rule, 1, max_words=max_words, threads=2,
+            start=Start(tokens, offsets, np.array(numbers, dtype=np.uint32)),
+            firsts=np.arange(len(counts), dtype=np.uint64),
+        )  # fmt: skip
+        expected = quadratic_merges(counts, wanted, rule, max_words=max_words, first=first)
+        different += found != expected
+        n_bytes, n_merges = n_bytes + sum(map(len, counts)), n_merges + len(expected)
+    print(
+        f"superwords, {backend}, {rule}: {n_corpora:,} random corpora, {n_bytes:,} bytes, {n_merges:,} merges after "
+        f"those of the first stage: {different} differences",
         flush=True,
     )
     return different
@@ -155,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for backend in dict.fromkeys([fastbpe.backend(), "python"]):
         for rule in RULES:
             different += against_the_definition(backend, rule, options.corpora)
+            different += superwords_against_the_definition(backend, rule, options.corpora)
     for file in files:
         documents = read_documents(file)
         different += against_tokenizers(file.name, documents, options.vocab_size)
