@@ -233,6 +233,8 @@ class Plan:
             first: merges of an earlier stage, which these go on from.
             note: more for the provenance.
         """
+        if self.n_merges and not counts.total:
+            raise TrainingError(f"{self._function}: there is no text to learn from in {counts.n_documents} documents")
         counted = time.perf_counter()
         provenance = {**self._provenance(counts), **(note or {})}
         seconds: dict[str, float] = {}

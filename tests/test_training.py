@@ -90,10 +90,12 @@ def test_provenance_says_how():
 
 
 @pytest.mark.parametrize("documents", [[], [""], [b""], ["", EOT], [EOT * 3]])
-def test_nothing_to_learn_is_no_error(documents):
-    tokenizer = fastbpe.train_from_iterator(documents, 1000, special_tokens=[EOT])
-    assert tokenizer.merges == () and tokenizer.n_vocab == 257
-    assert fastbpe.train([], 300).n_vocab == 256
+def test_no_text_to_learn_from(documents):
+    with pytest.raises(fastbpe.TrainingError, match=f"no text to learn from in {len(documents)} documents"):
+        fastbpe.train_from_iterator(documents, 1000, special_tokens=[EOT])
+    assert fastbpe.train_from_iterator(documents, 257, special_tokens=[EOT]).merges == ()  # nothing is wanted
+    with pytest.raises(fastbpe.TrainingError, match="no text"):
+        fastbpe.train([], 300)
 
 
 def test_vocab_size_is_checked_before_anything_is_read():

@@ -51,10 +51,7 @@ threads_option = click.option(
     "-T", "--threads", type=click.IntRange(1, 1024), help="Threads to use; default: one for each processor."
 )
 max_memory_option = click.option(
-    "--max-memory",
-    type=int,
-    metavar="BYTES",
-    help="Of counting; beyond it counts go to temporary files. With --transition-size: stop before it needs more.",
+    "--max-memory", type=int, metavar="BYTES", help="Of counting; beyond it counts go to temporary files."
 )
 temp_dir_option = click.option("--temp-dir", metavar="DIR", help="The folder of those; default: that of the system.")
 unit_option = click.option(

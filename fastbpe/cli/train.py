@@ -67,7 +67,10 @@ GROUPS = {
 @click.option("--init", metavar="VOCAB", help="A vocabulary to extend, its ids kept: a file or a known name.")
 @click.option("--checkpoint", metavar="FILE", help="Write merges here on the way; the same command goes on from it.")
 @click.option(
-    "--transition-size", type=int, metavar="N", help="SuperBPE: from so many tokens on, merge across spaces too."
+    "--transition-size",
+    type=int,
+    metavar="N",
+    help="SuperBPE: from so many tokens on, merge across spaces too; refused if that may need more than --max-memory.",
 )
 @click.option("--report", is_flag=True, help="Say what was done: time by phase, memory, longest tokens.")
 @threads_option
