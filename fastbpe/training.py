@@ -45,8 +45,8 @@ def train(
     UTF-8 are pretokens of their own.
 
     The ids are the 256 bytes by value, the merges in order, and the special tokens; those with ids of their own keep
-    them, and the others step aside.  A corpus too small for `vocab_size` gives a smaller vocabulary; one without text is an error.  The result
-    depends on the files and the options alone.
+    them, and the others step aside.  A corpus too small for `vocab_size` gives a smaller vocabulary; one without text
+    is an error.  The result depends on the files and the options alone.
 
     With `init` the ids of that tokenizer stay as they are, and merges are added behind them, learned from the text as
     it encodes it.  A merge that would spell a token that is there already is passed over.
