@@ -46,7 +46,7 @@ LONG_LIST = 4096                  # places of a pair from which on waking the ot
 WIDE_FROM = 0xFFFF                # tokens that need 32-bit symbols; 16-bit ones hold 0 to 0xFFFE, and DEAD
 # The count of the last merge of 32,000 was 18 in 7.8 M pretokens of English, 210 in 64 M mixed ones: a threshold of
 # pretokens / (25 x merges) lies below, and one build is nearly always enough. From a start on tokens take the place of
-# pretokens; across spaces, too, the last merges of 4,000 on 20 MB of English (4.6 M tokens) had counts above 51.
+# pretokens; across spaces, too, the last merges of 4,000 on 20 MB of English (4.6 M tokens) had counts of 51 or more.
 SAFETY = 25
 
 cdef class Trainer(Words):
