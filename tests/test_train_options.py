@@ -19,6 +19,7 @@ import pytest
 
 import fastbpe
 from fastbpe import checkpoint as checkpoints
+from fastbpe.core import train_python
 from tests.bpe_definition import quadratic_merges
 from tests.test_train_merges import RULES, random_counts
 
@@ -180,6 +181,7 @@ def test_threads_thresholds_and_widths_change_nothing(monkeypatch, seed):
     for _ in range(6):
         monkeypatch.setattr(train_native, "PART_PLACES", r.choice([1, 20]))
         monkeypatch.setattr(train_native, "LONG_LIST", r.choice([0, 3, 4096]))
+        monkeypatch.setattr(train_native, "MOST_HITS", r.choice([1, 70, 1 << 14]))
         monkeypatch.setattr(train_native, "WIDE_FROM", r.choice([1, 258, 261, 280, 65535]))
         monkeypatch.setattr(train_native, "SAFETY", r.choice([1, 2, 50, 10**9]))
         merges = train_native.train_merges(
@@ -519,3 +521,34 @@ def test_memory_changes_nothing(tmp_path, monkeypatch, text):
             call([], 400, **{**options, "temp_dir": tmp_path / "nowhere"})
         with pytest.raises(ValueError, match=rf"{call.__name__}\(\): max_memory must be at least 16777216"):
             call([], 400, max_memory=5)
+
+
+@pytest.mark.native_only
+def test_gaps_of_every_size():
+    from fastbpe.core import words_native
+
+    gaps = [0, 1, 2, 0xEFFF, 0xF000, 0xF001, 0xFFFF, 0x10000, 0x0FFEFFFF, 0x0FFF0000, 0x10000001, 0x7FFFFFFF]
+    random.Random(3).shuffle(gaps)
+    numbers = np.cumsum(gaps, dtype=np.uint64)
+    assert numbers[-1] < 2**32
+    numbers = numbers.astype(np.uint32)
+    assert np.array_equal(words_native._through_gaps(numbers), numbers)
+    assert words_native._through_gaps(np.array([2**32 - 1], dtype=np.uint32)) == [2**32 - 1]
+
+
+@pytest.mark.native_only
+@pytest.mark.parametrize(("rule", "most_hits"), [("huggingface", 100), ("first_seen", 100), ("first_seen", 1 << 14)])
+def test_rare_pairs_of_a_long_text_and_frequent_ones(monkeypatch, rule, most_hits):
+    """Gaps of more than 16 bits, and more places of a pair than are remembered."""
+    from fastbpe.core import train_native
+
+    monkeypatch.setattr(train_native, "MOST_HITS", most_hits)
+    r = random.Random(5)
+    counts = {bytes(r.choices(b"abcdefghijklmnop", k=2 + r.randrange(9))): r.randrange(1, 40) for _ in range(30_000)}
+    for at in range(60):
+        counts[b"#%d#" % (at % 12) + bytes(r.choices(b"ab", k=9))] = r.randrange(1, 40)
+    words, weights = list(counts), list(counts.values())
+    firsts = np.arange(len(words), dtype=np.uint64)
+    expected = train_python.train_merges(words, weights, 700, rule, 1, firsts=firsts)
+    for threads in (1, 2):
+        assert train_native.train_merges(words, weights, 700, rule, 1, firsts=firsts, threads=threads) == expected

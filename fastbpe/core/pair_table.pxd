@@ -20,7 +20,7 @@ cdef struct Pair:
     uint64_t key              # left token << 32 | right token
     int64_t count
     uint32_t list             # number of its lists; NO_LIST: gone, or below the threshold
-    uint32_t n_places         # while building, of one part
+    uint32_t n                # while building: units of its places in one part
 
 cdef struct PairTable:
     Pair *slots
@@ -82,7 +82,7 @@ cdef inline Pair *table_find_or_add(PairTable *table, uint64_t key) except NULL 
     pair.key = key
     pair.count = 0
     pair.list = NO_LIST
-    pair.n_places = 0
+    pair.n = 0
     return pair
 
 

@@ -42,7 +42,8 @@ cdef enum:
 
 # The merges do not depend on these; tests set them.
 PART_PLACES = 1 << 21             # a thread is not worth its start for fewer
-LONG_LIST = 4096                  # places of a pair from which on waking the other threads pays
+LONG_LIST = 4096                  # units of a pair's places from which on waking the other threads pays
+MOST_HITS = 1 << 14              # places of a merge that are remembered with their neighbours: 196 KB a thread
 WIDE_FROM = 0xFFFF                # tokens that need 32-bit symbols; 16-bit ones hold 0 to 0xFFFE, and DEAD
 # The count of the last merge of 32,000 was 18 in 7.8 M pretokens of English, 210 in 64 M mixed ones: a threshold of
 # pretokens / (25 x merges) lies below, and one build is nearly always enough. From a start on tokens take the place of
@@ -124,9 +125,9 @@ cdef class Trainer(Words):
         for index in range(self.n_parts):
             part = &self.parts[index]
             if part.wide:
-                place = part_first(part, <uint32_t *>part.symbols, self.spans, pair.list, a, b)
+                place = part_first(part, <uint32_t *>part.symbols, pair.list, a, b)
             else:
-                place = part_first(part, <uint16_t *>part.symbols, self.spans, pair.list, a, b)
+                place = part_first(part, <uint16_t *>part.symbols, pair.list, a, b)
             if place:
                 return ~(<uint64_t>index << 32 | place)
         return 0
@@ -227,10 +228,10 @@ cdef class Trainer(Words):
         cdef int index
         cdef uint32_t a, b, at
         cdef int64_t count
-        cdef Cell *cell
+        cdef Side *cell
         cdef Pair *pair
         for index in range(self.n_parts):
-            self.parts[index].dense = <Cell *>zeroed(DENSE * DENSE, sizeof(Cell))
+            self.parts[index].dense = <Side *>zeroed(DENSE * DENSE, sizeof(Side))
         self.all_parts(COUNT_DENSE, True)
         for a in range(1, DENSE):
             for b in range(1, DENSE):
@@ -251,13 +252,11 @@ cdef class Trainer(Words):
                 pair.list = self.new_list()
                 for index in range(self.n_parts):
                     cell = self.parts[index].dense + at
-                    part_new_list(&self.parts[index], pair.list, cell.n_places)
+                    part_new_list(&self.parts[index], pair.list, cell.n)
                     cell.weight = pair.list + 1
         for index in range(self.n_parts):
             for at in range(DENSE * DENSE):   # only now do the lists stay where they are
-                cell = self.parts[index].dense + at
-                if cell.weight:
-                    cell.weight = <int64_t><size_t>places_of(self.parts[index].lists + (cell.weight - 1))
+                side_point(self.parts[index].dense + at, &self.parts[index])
         self.all_parts(WRITE_DENSE, True)
         for index in range(self.n_parts):
             free(self.parts[index].dense)
@@ -300,6 +299,7 @@ cdef class Trainer(Words):
                 mine = part.table.slots + slot
                 if mine.key != NO_KEY:
                     table_find_or_add(&self.table, mine.key).count += mine.count
+                    mine.list = NO_LIST
         for slot in range(self.table.mask + 1):
             pair = self.table.slots + slot
             if pair.key == NO_KEY or pair.count < self.threshold:
@@ -310,10 +310,10 @@ cdef class Trainer(Words):
             pair.list = self.new_list()
             for index in range(self.n_parts):
                 mine = table_find(&self.parts[index].table, pair.key)
-                number = mine.n_places if mine.key != NO_KEY else 0
-                part_new_list(&self.parts[index], pair.list, <uint32_t>number)
+                part_new_list(&self.parts[index], pair.list, mine.n if mine.key != NO_KEY else 0)
                 if mine.key != NO_KEY:
                     mine.list = pair.list
+                    mine.n = 0
         self.all_parts(WRITE, True)
         self.sums = NULL
         for index in range(self.n_parts):
@@ -330,21 +330,21 @@ cdef class Trainer(Words):
     cdef int apply(self, uint64_t key) except -1 nogil:
         """Replace a pair, already joined, in the text; settle the counts around it."""
         cdef int index
-        cdef size_t at, n_places = 0
+        cdef size_t at, n = 0
         cdef Pair *pair = table_find(&self.table, key)
         cdef bint together
         self.a, self.b, self.new = <uint32_t>(key >> 32), <uint32_t>key, self.n_tokens - 1
         self.number = pair.list
         for index in range(self.n_parts):
-            part_begin(&self.parts[index], self.number)
-            n_places += self.parts[index].lists[self.number].n
-        together = n_places >= self.long_list
-        self.step(n_places)
+            part_begin(&self.parts[index], self.number, self.n_tokens)
+            n += self.parts[index].lists[self.number].n
+        together = n >= self.long_list
+        self.step(n)
         self.all_parts(VISIT, together)
-        self.free_lists(pair)
         pair.count = 0
         self.settle()
         self.all_parts(DEAL, together)
+        self.free_lists(table_find(&self.table, key))
         for at in range(self.n_born):
             pair = table_find(&self.table, self.born[at])
             queue_append(&self.queue, pair.count, self.tie(pair), pair.key)
@@ -372,10 +372,9 @@ cdef class Trainer(Words):
         for at in range(self.n_born):         # only now do the lists stay where they are
             for index in range(self.n_parts):
                 side = self.side_of(&self.parts[index], self.born[at])
-                if side.n_places:
-                    side.weight = <int64_t><size_t>places_of(self.parts[index].lists + (side.weight - 1))
-                else:
+                if not side.n:
                     side.weight = 0           # not touched in this part, so nobody would clear it
+                side_point(side, &self.parts[index])
         return 0
 
     cdef inline Side *side_of(self, Part *part, uint64_t key) noexcept nogil:
@@ -400,7 +399,7 @@ cdef class Trainer(Words):
         cdef Side *sides[MAX_PARTS]
         for index in range(self.n_parts):
             sides[index] = (self.parts[index].right if touched & TOP_BIT else self.parts[index].left) + neighbour
-            if index < first and sides[index].n_places:
+            if index < first and sides[index].n:
                 return 0
             weight += sides[index].weight
         if touched & TOP_BIT:
@@ -424,7 +423,7 @@ cdef class Trainer(Words):
         pair.count = weight
         pair.list = self.new_list()
         for index in range(self.n_parts):
-            part_new_list(&self.parts[index], pair.list, sides[index].n_places)
+            part_new_list(&self.parts[index], pair.list, sides[index].n)
             sides[index].weight = pair.list + 1
         if self.n_born == self.room_born:
             room = self.room_born + self.room_born // 2 + 256
@@ -540,6 +539,7 @@ cdef class Trainer(Words):
         self.max_size = min(2**63, 2**63 if max_length is None else max_length)
         for index in range(self.n_parts):
             n_symbols += self.parts[index].n_symbols
+            self.parts[index].most_hits = MOST_HITS
         # A merge removes a symbol of every word it stands in, so there are never more merges than symbols.
         self.wanted = max(0, min(asked, n_symbols))
         self.floor = max(1, min(min_frequency, 2**63 - 1))
@@ -589,6 +589,8 @@ def train_merges(
             words.offsets, words.blob = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
             if start is not None:
                 start.offsets, start.numbers = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint32)
+            if weights.flags.owndata:
+                weights.resize(0, refcheck=False)  # whoever holds them has no use for them any more
         del words, counts, weights, firsts, start
         trainer.train(total, n_merges, tie_break, min_frequency, max_length, in_characters, taken, progress, record)
     finally:

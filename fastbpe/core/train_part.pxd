@@ -4,8 +4,11 @@
 # one before the first. A token has a *span*: it holds that many places and writes itself into the first and the last
 # of them, so both neighbours of a token are one load away and a merge writes a few places, whatever the length of the
 # word: a pretoken of millions of letters costs no more than as many short ones. At the start, and after every squeeze,
-# all spans are 1; a merge adds the spans of its two tokens. Places inside a token are DEAD; a place that once began a
-# token x holds x exactly as long as that token is there, so a list entry checks itself.
+# all spans are 1; a merge adds the spans of its two tokens. Places inside a token are DEAD; a place that once began or
+# ended a token x holds x exactly as long as that token is there, so a list entry checks itself.
+#
+# The *place of a pair* is where its right token begins: both neighbours of a merge know it without their spans. The
+# places of a list increase and are kept as gaps (gaps.h), mostly of 16 bits.
 #
 # Words of one weight stand together; the weight of a place is found in the table of runs.
 #
@@ -34,12 +37,17 @@ cdef extern from *:
     """
     void FASTBPE_PREFETCH(const void *address) nogil
 
+cdef extern from "gaps.h" nogil:
+    uint32_t gap_size(uint32_t gap)
+    const uint16_t *gap_read(const uint16_t *at, uint32_t *gap)
+    uint16_t *gap_write(uint16_t *to, uint32_t gap)
+
 cdef enum:
     SEPARATOR = 0
     TOP_BIT = 0x80000000          # of a neighbour: it stands on the right
     SLICE = 1 << 16               # places a loop looks at between two looks at signals: some milliseconds
-    SHORT_LIST = 2
-    AHEAD = 12                    # list entries to prefetch ahead of use
+    SHORT_LIST = 4                # units of 16 bits
+    DECODED = 64                  # places read, and their symbols fetched, ahead of use
     BLOCK_BITS = 5                # places a block of run_at
     DENSE = 257                   # symbols that a dense count of pairs is for: separator and bytes
 
@@ -48,26 +56,21 @@ cdef struct Run:                  # words of one weight
     uint32_t end                  # first place behind them
 
 cdef union Where:
-    uint32_t *far
-    uint32_t near[2]              # of a short list, which most are, so that it needs no memory of its own
+    uint16_t *far
+    uint16_t near[4]              # of a short list, which most are, so that it needs no memory of its own
 
-cdef struct Places:               # of one pair: where its left token begins, increasing; some may be stale
+cdef struct Places:               # of one pair, as gaps; some may be stale
     Where where
-    uint32_t first                # those before are known to be stale
-    uint32_t n
+    uint32_t first                # unit where the first stands; those before it were stale
+    uint32_t n                    # units
 
 cdef struct Side:                 # what a merge finds on one side of its places, by neighbour
     int64_t weight                # once the counts are settled: the address in the list to write next; 0: no list
-    uint32_t n_places
+    uint32_t last                 # place
+    uint32_t n                    # units of its places
 
-cdef struct Event:
-    uint32_t neighbour
-    uint32_t place
-
-cdef struct Cell:                 # of a dense count
-    int64_t weight                # then as in Side
-    uint32_t n_places
-    uint32_t list
+cdef struct Hit:                  # a place where the pair in hand stood, and the tokens beside it
+    uint32_t middle, left, right
 
 cdef struct Part:
     void *symbols
@@ -81,19 +84,23 @@ cdef struct Part:
     Side *left                    # by token
     Side *right
     Side twins                    # the new token beside itself
-    Event *events
-    size_t n_events, room_events
     uint32_t *touched             # neighbours of the merge in hand, TOP_BIT where on the right
     size_t n_touched, room_touched
-    size_t at, run                # how far the loop in hand has come
-    Cell *dense                   # while building: by left * DENSE + right
+    size_t at, run                # how far the loop in hand has come: a place, or a unit of a list
+    uint32_t last                 # place before that unit
+    Hit *hits                     # the first ones of the merge in hand
+    size_t n_hits, room_hits
+    size_t most_hits              # from here on they are not remembered; their places are read twice
+    uint32_t done                 # places before it belong to a new token already
+    size_t rest                   # unit of its list where those begin that are not among them
+    uint32_t rest_last            # place before that unit
+    Side *dense                   # while building: by left * DENSE + right
     int64_t *filter               # while building: summed weights of all pairs, by hash
     uint64_t filter_mask
     PairTable table               # while building: the pairs of this part
 
 
 cdef inline void part_free(Part *part) noexcept nogil:
-    cdef size_t index
     part_drop_lists(part)
     table_drop(&part.table)
     free(part.symbols)
@@ -101,7 +108,7 @@ cdef inline void part_free(Part *part) noexcept nogil:
     free(part.run_at)
     free(part.left)
     free(part.right)
-    free(part.events)
+    free(part.hits)
     free(part.touched)
     free(part.dense)
     free(part.filter)
@@ -113,7 +120,7 @@ cdef inline void part_free_list(Part *part, size_t list) noexcept nogil:
     part.lists[list].n = 0
 
 
-cdef inline uint32_t *places_of(Places *list) noexcept nogil:
+cdef inline uint16_t *places_of(Places *list) noexcept nogil:
     if list.n <= SHORT_LIST:
         return &list.where.near[0]
     return list.where.far
@@ -128,8 +135,8 @@ cdef inline void part_drop_lists(Part *part) noexcept nogil:
     part.room_lists = 0
 
 
-cdef inline int part_new_list(Part *part, size_t list, uint32_t n_places) except -1 nogil:
-    """Make room for a list; its places are to be written."""
+cdef inline int part_new_list(Part *part, size_t list, uint32_t n) except -1 nogil:
+    """Make room for a list of `n` units; its places are to be written."""
     cdef size_t room
     if list >= part.room_lists:
         room = list + list // 2 + 256
@@ -137,10 +144,29 @@ cdef inline int part_new_list(Part *part, size_t list, uint32_t n_places) except
         memset(part.lists + part.room_lists, 0, (room - part.room_lists) * sizeof(Places))
         part.room_lists = room
     part.lists[list].first = part.lists[list].n = 0
-    if n_places > SHORT_LIST:
-        part.lists[list].where.far = <uint32_t *>resized(NULL, n_places, sizeof(uint32_t))
-    part.lists[list].n = n_places
+    if n > SHORT_LIST:
+        part.lists[list].where.far = <uint16_t *>resized(NULL, n, sizeof(uint16_t))
+    part.lists[list].n = n
     return 0
+
+
+cdef inline void side_note(Side *side, uint32_t place) noexcept nogil:
+    """Add a place to the size of a list."""
+    side.n += gap_size(place - side.last)
+    side.last = place
+
+
+cdef inline void side_write(Side *side, uint32_t place) noexcept nogil:
+    """Add a place to a list."""
+    side.weight = <int64_t><size_t>gap_write(<uint16_t *><size_t>side.weight, place - side.last)
+    side.last = place
+
+
+cdef inline void side_point(Side *side, Part *part) noexcept nogil:
+    """Get ready to write to the list whose number, plus 1, the side knows; 0: none."""
+    side.last = 0
+    if side.weight:
+        side.weight = <int64_t><size_t>places_of(part.lists + (side.weight - 1))
 
 
 cdef inline int part_index_runs(Part *part) except -1 nogil:
@@ -161,7 +187,7 @@ cdef inline bint part_count_dense(Part *part, Symbol *symbols) noexcept nogil:
     """Count the pairs of a slice; say whether it was the last."""
     cdef size_t place, end, stop = min(part.at + SLICE, part.n_symbols - 1)
     cdef int64_t weight
-    cdef Cell *cell
+    cdef Side *cell
     place = part.at
     while place < stop:
         while place >= part.runs[part.run].end:
@@ -171,7 +197,7 @@ cdef inline bint part_count_dense(Part *part, Symbol *symbols) noexcept nogil:
         for place in range(place, end):
             cell = part.dense + symbols[place] * <size_t>DENSE + symbols[place + 1]
             cell.weight += weight
-            cell.n_places += 1
+            side_note(cell, <uint32_t>place + 1)
         place = end
     part.at = stop
     return stop == part.n_symbols - 1
@@ -180,12 +206,11 @@ cdef inline bint part_count_dense(Part *part, Symbol *symbols) noexcept nogil:
 cdef inline bint part_write_dense(Part *part, Symbol *symbols) noexcept nogil:
     """Write the places of a slice to the lists of their pairs."""
     cdef size_t place, stop = min(part.at + SLICE, part.n_symbols - 1)
-    cdef Cell *cell
+    cdef Side *cell
     for place in range(part.at, stop):
         cell = part.dense + symbols[place] * <size_t>DENSE + symbols[place + 1]
         if cell.weight:
-            (<uint32_t *><size_t>cell.weight)[0] = <uint32_t>place
-            cell.weight += sizeof(uint32_t)
+            side_write(cell, <uint32_t>place + 1)
     part.at = stop
     return stop == part.n_symbols - 1
 
@@ -216,8 +241,11 @@ cdef inline int part_count(Part *part, Symbol *symbols, const int64_t *sums, int
         key = <uint64_t>symbols[place] << 32 | symbols[place + 1]
         if sums[mixed(key) & part.filter_mask] >= threshold:
             pair = table_find_or_add(&part.table, key)
+            if pair.n == 0:
+                pair.list = 0                 # while counting: the last place
             pair.count += part.runs[part.run].weight
-            pair.n_places += 1
+            pair.n += gap_size(<uint32_t>place + 1 - pair.list)
+            pair.list = <uint32_t>place + 1
     part.at = stop
     return stop == part.n_symbols - 1
 
@@ -228,6 +256,7 @@ cdef inline bint part_write_hashed(Part *part, Symbol *symbols, const int64_t *s
     cdef uint64_t key
     cdef Pair *pair
     cdef Places *list
+    cdef uint16_t *at
     for place in range(part.at, stop):
         if symbols[place] == SEPARATOR or symbols[place + 1] == SEPARATOR:
             continue
@@ -237,8 +266,9 @@ cdef inline bint part_write_hashed(Part *part, Symbol *symbols, const int64_t *s
         pair = table_find(&part.table, key)
         if pair.list != NO_LIST:
             list = part.lists + pair.list
-            places_of(list)[list.first] = <uint32_t>place
-            list.first += 1
+            at = places_of(list) + list.first
+            list.first += <uint32_t>(gap_write(at, <uint32_t>place + 1 - pair.n) - at)
+            pair.n = <uint32_t>place + 1      # while writing: the last place
     part.at = stop
     return stop == part.n_symbols - 1
 
@@ -266,108 +296,143 @@ cdef inline size_t squeeze_run(Symbol *source, Symbol *target, size_t begin, siz
 # --- one merge ---------------------------------------------------------------------------------------------------
 
 
-cdef inline int part_begin(Part *part, size_t list) except -1 nogil:
+cdef inline int part_begin(Part *part, size_t list, uint32_t n_tokens) except -1 nogil:
     """Get ready to visit the places of a list."""
-    cdef size_t n_places = part.lists[list].n
-    if part.room_events < 2 * n_places:
-        free(part.events)
-        part.room_events = 0
-        part.events = NULL
-        part.events = <Event *>resized(NULL, 2 * n_places, sizeof(Event))
-        part.room_events = 2 * n_places
-    if part.room_touched < 2 * n_places + 2:
+    cdef size_t room = 2 * min(<size_t>part.lists[list].n, <size_t>n_tokens) + 2
+    if part.room_touched < room:
         free(part.touched)
         part.room_touched = 0
         part.touched = NULL
-        part.touched = <uint32_t *>resized(NULL, 2 * n_places + 2, sizeof(uint32_t))
-        part.room_touched = 2 * n_places + 2
-    part.n_events = part.n_touched = 0
-    part.twins.weight = part.twins.n_places = 0
-    part.at = part.lists[list].first
+        part.touched = <uint32_t *>resized(NULL, room, sizeof(uint32_t))
+        part.room_touched = room
+    room = min(<size_t>part.lists[list].n, part.most_hits + 2 * DECODED)
+    if part.room_hits < room:
+        free(part.hits)
+        part.room_hits = 0
+        part.hits = NULL
+        part.hits = <Hit *>resized(NULL, room, sizeof(Hit))
+        part.room_hits = room
+    part.n_touched = part.n_hits = 0
+    part.rest = part.lists[list].n
+    memset(&part.twins, 0, sizeof(Side))
     return 0
+
+
+cdef inline uint32_t part_decode(Part *part, Symbol *symbols, Places *list, uint32_t *places) noexcept nogil:
+    """Read the next places of a list, up to DECODED, and send for their symbols; return how many."""
+    cdef const uint16_t *at = places_of(list) + part.at
+    cdef const uint16_t *end = places_of(list) + list.n
+    cdef uint32_t n = 0, gap, place = part.last
+    while at < end and n < DECODED:
+        at = gap_read(at, &gap)
+        place += gap
+        FASTBPE_PREFETCH(symbols + place)
+        places[n] = place
+        n += 1
+    part.at = at - places_of(list)
+    part.last = place
+    return n
 
 
 cdef inline bint part_visit(Part *part, Symbol *symbols, const uint32_t *spans, size_t number, uint32_t a, uint32_t b,
                             uint32_t new) noexcept nogil:
     """Rewrite each place of a slice where the pair still stands, from left to right; note its neighbours."""
     cdef Places *list = part.lists + number
-    cdef uint32_t *places = places_of(list)
-    cdef size_t index, run, stop = min(part.at + SLICE, list.n)
-    cdef uint32_t a_span = spans[a], b_span = spans[b], n_places = list.n
-    cdef uint32_t place, middle, behind, neighbour, run_end = 0
+    cdef uint32_t places[DECODED]
+    cdef size_t run, stop = min(part.at + SLICE, <size_t>list.n)
+    cdef uint32_t a_span = spans[a], b_span = spans[b]
+    cdef uint32_t index, n, place, middle, behind, neighbour, run_end = 0
     cdef int64_t weight = 0
-    cdef Event *event = part.events + part.n_events
-    cdef size_t n_touched = part.n_touched
+    cdef size_t n_touched = part.n_touched, n_hits = part.n_hits
     cdef uint32_t *touched = part.touched
+    cdef Hit *hits = part.hits
+    cdef Hit *hit
     cdef Side *side
-    for index in range(part.at, stop):
-        if index + AHEAD < n_places:
-            FASTBPE_PREFETCH(symbols + places[index + AHEAD])
-        place = places[index]
-        middle = place + a_span
-        if symbols[place] != a or symbols[middle] != b:
-            continue
-        if place >= run_end:
-            run = part.run_at[place >> BLOCK_BITS]
-            while place >= part.runs[run].end:
-                run += 1
-            run_end = part.runs[run].end
-            weight = part.runs[run].weight
-        behind = middle + b_span
-        neighbour = symbols[place - 1]
-        if neighbour == new:                  # two matches side by side: the one before left this pair to us
-            part.twins.weight += weight
-            part.twins.n_places += 1
-            event.neighbour = new
-            event.place = place - a_span - b_span
-        else:
-            side = part.left + neighbour
-            touched[n_touched] = neighbour
-            n_touched += side.n_places == 0
-            side.n_places += 1
+    while part.at < stop:
+        if n_hits >= part.most_hits:
+            if part.rest == list.n:
+                part.rest, part.rest_last, part.n_hits = part.at, part.last, n_hits
+            n_hits = part.n_hits
+        n = part_decode(part, symbols, list, places)
+        for index in range(n):
+            middle = places[index]
+            if symbols[middle - 1] != a or symbols[middle] != b:
+                continue
+            if middle >= run_end:
+                run = part.run_at[middle >> BLOCK_BITS]
+                while middle >= part.runs[run].end:
+                    run += 1
+                run_end = part.runs[run].end
+                weight = part.runs[run].weight
+            hit = hits + n_hits
+            n_hits += 1
+            hit.middle = middle
+            place = middle - a_span
+            behind = middle + b_span
+            hit.left = neighbour = symbols[place - 1]
+            if neighbour == new:              # two matches side by side: the one before left this pair to us
+                side = &part.twins
+            else:
+                side = part.left + neighbour
+                touched[n_touched] = neighbour
+                n_touched += side.n == 0
+            side_note(side, place)
             side.weight += weight
-            event.neighbour = neighbour
-            event.place = place               # of the new token; the left one is found when the list is written
-        event += 1
-        neighbour = symbols[behind]
-        if neighbour != a or symbols[behind + a_span] != b:
-            side = part.right + neighbour
-            touched[n_touched] = neighbour | TOP_BIT
-            n_touched += side.n_places == 0
-            side.n_places += 1
-            side.weight += weight
-            event.neighbour = neighbour | TOP_BIT
-            event.place = place
-            event += 1
-        symbols[middle - 1] = <Symbol>-1      # DEAD
-        symbols[middle] = <Symbol>-1
-        symbols[place] = <Symbol>new
-        symbols[behind - 1] = <Symbol>new
-    part.n_events = event - part.events
+            hit.right = neighbour = symbols[behind]
+            if neighbour != a or symbols[behind + a_span] != b:
+                side = part.right + neighbour
+                touched[n_touched] = neighbour | TOP_BIT
+                n_touched += side.n == 0
+                side_note(side, behind)
+                side.weight += weight
+            else:
+                hit.right = new
+            symbols[middle - 1] = <Symbol>-1  # DEAD
+            symbols[middle] = <Symbol>-1
+            symbols[place] = <Symbol>new
+            symbols[behind - 1] = <Symbol>new
     part.n_touched = n_touched
-    part.at = stop
-    return stop == list.n
+    if part.rest == list.n:
+        part.n_hits = n_hits
+    return part.at == list.n
 
 
-cdef inline void part_write(Part *part, const uint32_t *spans, uint32_t new) noexcept nogil:
-    """Deal the places of the merge to the lists of the pairs it made."""
-    cdef size_t index
-    cdef uint32_t neighbour, place
-    cdef Side *side
+cdef inline void part_deal_hit(Part *part, uint32_t place, uint32_t behind, uint32_t left, uint32_t right,
+                               uint32_t new) noexcept nogil:
+    cdef Side *side = part.left + left if left != new else &part.twins
+    if side.weight:
+        side_write(side, place)
+    if right != new and part.right[right].weight:
+        side_write(part.right + right, behind)
+
+
+cdef inline bint part_deal(Part *part, Symbol *symbols, const uint32_t *spans, size_t number, uint32_t a, uint32_t b,
+                           uint32_t new) noexcept nogil:
+    """Deal the places of the merge, or of a slice of the rest, to the lists of the pairs that it made."""
+    cdef Places *list = part.lists + number
+    cdef uint32_t places[DECODED]
+    cdef size_t stop = min(part.at + SLICE, <size_t>list.n)
+    cdef uint32_t a_span = spans[a], b_span = spans[b]
+    cdef uint32_t index, n, place, behind, done
+    cdef size_t at
+    cdef Hit *hit
     part.left[SEPARATOR].weight = part.right[SEPARATOR].weight = 0
-    for index in range(part.n_events):
-        neighbour = part.events[index].neighbour
-        place = part.events[index].place
-        if neighbour == new:
-            side = &part.twins
-        elif neighbour & TOP_BIT:
-            side = part.right + (neighbour & ~<uint32_t>TOP_BIT)
-        else:
-            side = part.left + neighbour
-            place -= spans[neighbour]
-        if side.weight:
-            (<uint32_t *><size_t>side.weight)[0] = place
-            side.weight += sizeof(uint32_t)
+    for at in range(part.n_hits):
+        hit = part.hits + at
+        part_deal_hit(part, hit.middle - a_span, hit.middle + b_span, hit.left, hit.right, new)
+    if part.n_hits:
+        part.done = part.hits[part.n_hits - 1].middle + b_span
+        part.n_hits = 0
+    done = part.done
+    while part.at < stop:
+        n = part_decode(part, symbols, list, places)
+        for index in range(n):                # a stale place never begins the new token, but in one before it
+            place, behind = places[index] - a_span, places[index] + b_span
+            if symbols[place] == new and place >= done:
+                done = behind
+                part_deal_hit(part, place, behind, symbols[place - 1], symbols[behind], new)
+    part.done = done
+    return part.at == list.n
 
 
 cdef inline void part_clear(Part *part) noexcept nogil:
@@ -379,14 +444,19 @@ cdef inline void part_clear(Part *part) noexcept nogil:
         memset((part.right if part.touched[index] & TOP_BIT else part.left) + neighbour, 0, sizeof(Side))
 
 
-cdef inline size_t part_first(Part *part, Symbol *symbols, const uint32_t *spans, size_t number, uint32_t a,
-                              uint32_t b) noexcept nogil:
+cdef inline size_t part_first(Part *part, Symbol *symbols, size_t number, uint32_t a, uint32_t b) noexcept nogil:
     """Return the first place where a pair still stands, or 0; what is stale before it is forgotten."""
     cdef Places *list = part.lists + number
-    cdef uint32_t place
-    while list.first < list.n:
-        place = places_of(list)[list.first]
-        if symbols[place] == a and symbols[place + spans[a]] == b:
+    cdef uint16_t *begin = places_of(list)
+    cdef const uint16_t *at = begin + list.first
+    cdef uint32_t place = 0, gap
+    while at < begin + list.n:
+        at = gap_read(at, &gap)
+        place += gap
+        if symbols[place - 1] == a and symbols[place] == b:
+            # It takes no more units than all the gaps that add up to it, so it can stand in their place.
+            list.first = <uint32_t>(at - begin) - gap_size(place)
+            gap_write(begin + list.first, place)
             return place
-        list.first += 1
+    list.first = list.n
     return 0

@@ -41,6 +41,7 @@ __all__ = ["TIE_BREAKS", "Start", "train_merges"]
 TIE_BREAKS = ("first_seen", "huggingface", "lexicographic", "smallest_id")
 # No pair occurs more often than there are bytes, so this keeps every 64-bit sum of the native twin in range.
 MAX_BYTES = 2**62
+CHUNK = 1 << 16  # words looked at together
 PROGRESS_SECONDS = 0.25
 # What a vocabulary may hold. Without it, one pretoken of a million letters, each pair of which occurs once, would
 # grow by a few bytes a merge into tokens of gigabytes altogether.
@@ -314,8 +315,11 @@ def check_arguments(
             raise ValueError(f"train(): firsts must be one for each of {len(words)} words, got {np.shape(firsts)}")
     if len(words) and weights.min() < 0:
         raise ValueError(f"train(): counts must be 0 or more, got {weights.min()}")
-    lengths = np.diff(words.offsets) if isinstance(words, PackedBytes) else np.fromiter(map(len, words), np.int64)
-    if float((lengths * weights.astype(np.float64)).sum()) >= MAX_BYTES:
+    offsets = (words if isinstance(words, PackedBytes) else PackedBytes.of(words)).offsets
+    total = 0.0
+    for at in range(0, len(weights), CHUNK):  # without copies of the whole
+        total += float((np.diff(offsets[at : at + CHUNK + 1]) * weights[at : at + CHUNK].astype(np.float64)).sum())
+    if total >= MAX_BYTES:
         raise TrainingError("train(): the counted text must be shorter than 2**62 bytes; divide the counts")
     return weights
 

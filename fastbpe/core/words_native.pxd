@@ -49,7 +49,9 @@ cdef class Words:
     cdef int finish(self, Part *part, int job) except -1 nogil
     cdef int in_parallel(self, int job) except -1 with gil
     cdef int task(self, Part *part, int job) except -1 nogil
-    cdef int fill(self, Part *part, const int64_t[::1] offsets, source, weights, share, uint32_t *map_) except -1
+    cdef bint deal(self, Part *part) noexcept nogil
+    cdef int fill(self, Part *part, const int64_t[::1] offsets, source, const int64_t[::1] weights,
+                  const uint32_t[:] chosen, uint32_t *map_) except -1
     cdef int squeeze(self, Part *part) except -1 nogil
     cdef int widen(self) except -1 nogil
     cdef int need_token(self, size_t length) except -1 nogil

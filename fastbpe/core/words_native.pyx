@@ -29,6 +29,7 @@ cdef extern from "pythread.h" nogil:
 
 cdef enum:
     MAX_PLACES = 0xFFFFFFF0
+    FEW = 1 << 14                 # weights below it sort by counting
 
 cdef uint32_t MANY_WORDS = _MANY_WORDS
 
@@ -110,9 +111,14 @@ cdef class Words:
     cdef int all_parts(self, int job, bint together) except -1 nogil:
         """Have a job done on every part."""
         cdef int index
+        cdef Part *part
         for index in range(self.n_parts):
-            self.parts[index].at = self.parts[index].lists[self.number].first if job == VISIT else 0
-            self.parts[index].run = 0
+            part = &self.parts[index]
+            part.at = part.run = 0
+            if job == VISIT:
+                part.at, part.last = part.lists[self.number].first, 0
+            elif job == DEAL:
+                part.at, part.last = part.rest, part.rest_last
         if together and self.n_parts > 1:
             self.in_parallel(job)
             return 0
@@ -163,8 +169,8 @@ cdef class Words:
                 return part_visit(part, <uint32_t *>part.symbols, self.spans, self.number, self.a, self.b, self.new)
             return part_visit(part, <uint16_t *>part.symbols, self.spans, self.number, self.a, self.b, self.new)
         if job == DEAL:
-            if self.n_born:
-                part_write(part, self.spans, self.new)
+            if self.n_born and not self.deal(part):
+                return 0
             part_clear(part)
             return 1
         if job == SQUEEZE:
@@ -176,58 +182,60 @@ cdef class Words:
             return build_task(part, <uint32_t *>part.symbols, job, self.sums, self.threshold)
         return build_task(part, <uint16_t *>part.symbols, job, self.sums, self.threshold)
 
+    cdef bint deal(self, Part *part) noexcept nogil:
+        if part.wide:
+            return part_deal(part, <uint32_t *>part.symbols, self.spans, self.number, self.a, self.b, self.new)
+        return part_deal(part, <uint16_t *>part.symbols, self.spans, self.number, self.a, self.b, self.new)
+
     # --- the text ---------------------------------------------------------------------------------------------
 
-    def load(self, const int64_t[::1] offsets, source, weights, firsts, tokens):
+    def load(self, const int64_t[::1] offsets, source, const int64_t[::1] weights, firsts, tokens):
         """Lay the words out, of falling weight, or, where ties go by places, as they were first seen.
 
         `source` holds them all, joined: bytes (uint8), or numbers of `tokens` (uint32).
         """
         cdef uint32_t map_[256]
         cdef int index
+        cdef int64_t n_places = 0
         begin = time.perf_counter()
         is_bytes = source.dtype == np.uint8
         for number, token in enumerate(tokens):
             self.add_token(token)
             if is_bytes:
                 map_[<uint8_t>token[0]] = <uint32_t>number + 1
-        lengths = np.diff(offsets)
-        used = np.flatnonzero((lengths > 1) & (weights > 0))
-        kept = used[_falling(weights[used]) if firsts is None else np.argsort(firsts[used], kind="stable")]
-        del used
-        sizes = np.cumsum(lengths[kept] + 1)
-        n_places = int(sizes[-1]) if len(kept) else 0
+        if offsets.shape[0] - 1 > MAX_PLACES:
+            raise TrainingError("train(): there are more than 4 G unique pretokens; train on a sample")
+        order = np.empty(_count_used(offsets, weights, &n_places), dtype=np.uint32)
         if n_places // self.n_parts > MAX_PLACES - (1 << 20):
             raise TrainingError("train(): the unique pretokens hold more than 4 GiB a thread; train on a sample")
-        used_parts = max(1, min(self.n_parts, n_places // self.part_places))
-        if used_parts < self.n_parts:
-            self.n_parts = used_parts
-        if firsts is None:
-            shares = [kept[part :: used_parts] for part in range(used_parts)]
+        self.n_parts = max(1, min(self.n_parts, n_places // self.part_places))
+        _write_order(offsets, weights, order)
+        if firsts is not None:
+            order = order[np.argsort(firsts[order], kind="stable")]
+            sizes = np.cumsum(np.diff(offsets)[order] + 1)
+            cuts = np.searchsorted(sizes, [n_places * part // self.n_parts for part in range(1, self.n_parts)])
+            shares = np.split(order, cuts)
+            del sizes, cuts
         else:
-            cuts = np.searchsorted(sizes, [n_places * part // used_parts for part in range(1, used_parts)])
-            shares = np.split(kept, cuts)
-        del kept, sizes, lengths
-        for index in range(used_parts):
-            self.fill(&self.parts[index], offsets, source, weights, np.ascontiguousarray(shares[index]), map_)
-            shares[index] = None
+            shares = [order[part :: self.n_parts] for part in range(self.n_parts)]
+        for index in range(self.n_parts):
+            self.fill(&self.parts[index], offsets, source, weights, shares[index], map_)
         self.seconds["load"] += time.perf_counter() - begin
 
-    cdef int fill(self, Part *part, const int64_t[::1] offsets, source, weights, share, uint32_t *map_) except -1:
+    cdef int fill(self, Part *part, const int64_t[::1] offsets, source, const int64_t[::1] weights,
+                  const uint32_t[:] chosen, uint32_t *map_) except -1:
         """Write the words of a part."""
-        cdef const int64_t[::1] chosen = share
-        cdef const int64_t[::1] weight_of = weights
         cdef const uint8_t[::1] data
         cdef const uint32_t[::1] numbers
-        lengths = np.diff(offsets)[share]
-        cdef size_t size = 1 + int(lengths.sum()) + len(share)
-        cdef Py_ssize_t rank, stop, n = len(share)
-        n_runs = 1 + int(np.count_nonzero(np.diff(weights[share])))
+        cdef size_t size = 1, n_runs = 1
+        cdef Py_ssize_t rank, stop, n = chosen.shape[0]
+        for rank in range(n):
+            size += 1 + offsets[chosen[rank] + 1] - offsets[chosen[rank]]
+            n_runs += rank > 0 and weights[chosen[rank]] != weights[chosen[rank - 1]]
         part.wide = self.n_tokens >= self.wide_from
         part.symbols = resized(NULL, size, sizeof(uint32_t) if part.wide else sizeof(uint16_t))
         part.runs = <Run *>resized(NULL, n_runs, sizeof(Run))
         part.n_symbols = 1
-        del lengths
         cdef bint is_bytes = source.dtype == np.uint8
         if is_bytes:
             data = source
@@ -244,15 +252,15 @@ cdef class Words:
                     pass
                 elif not is_bytes:
                     if part.wide:
-                        fill_words(part, <uint32_t *>part.symbols, offsets, &numbers[0], NULL, chosen, weight_of,
+                        fill_words(part, <uint32_t *>part.symbols, offsets, &numbers[0], NULL, chosen, weights,
                                    rank, stop)
                     else:
-                        fill_words(part, <uint16_t *>part.symbols, offsets, &numbers[0], NULL, chosen, weight_of,
+                        fill_words(part, <uint16_t *>part.symbols, offsets, &numbers[0], NULL, chosen, weights,
                                    rank, stop)
                 elif part.wide:
-                    fill_words(part, <uint32_t *>part.symbols, offsets, &data[0], map_, chosen, weight_of, rank, stop)
+                    fill_words(part, <uint32_t *>part.symbols, offsets, &data[0], map_, chosen, weights, rank, stop)
                 else:
-                    fill_words(part, <uint16_t *>part.symbols, offsets, &data[0], map_, chosen, weight_of, rank, stop)
+                    fill_words(part, <uint16_t *>part.symbols, offsets, &data[0], map_, chosen, weights, rank, stop)
             self.breathe()
         part_index_runs(part)
         return 0
@@ -375,7 +383,7 @@ cdef int build_task(Part *part, Symbol *symbols, int job, const int64_t *sums, i
 
 
 cdef void fill_words(Part *part, Symbol *symbols, const int64_t[::1] offsets, const Unit *source,
-                     const uint32_t *map_, const int64_t[::1] chosen, const int64_t[::1] weights,
+                     const uint32_t *map_, const uint32_t[:] chosen, const int64_t[::1] weights,
                      Py_ssize_t rank, Py_ssize_t stop) noexcept nogil:
     """Write words of a part, in their order; bytes by their numbers in `map_`, tokens as they are."""
     cdef size_t place = part.n_symbols
@@ -398,10 +406,53 @@ cdef void fill_words(Part *part, Symbol *symbols, const int64_t[::1] offsets, co
     part.n_symbols = place
 
 
-def _falling(weights):
-    """Return the order of falling weights; nearly all of them are small, which sorts fast."""
-    small = weights < 1 << 16
-    great = np.flatnonzero(~small)
-    small = np.flatnonzero(small)
-    great = great[np.argsort(-weights[great], kind="stable")]
-    return np.concatenate([great, small[np.argsort((65535 - weights[small]).astype(np.uint16), kind="stable")]])
+cdef Py_ssize_t _count_used(const int64_t[::1] offsets, const int64_t[::1] weights, int64_t *n_places) noexcept nogil:
+    """Return how many words have something to merge; `n_places` is what they take, with separators."""
+    cdef Py_ssize_t word, n = 0
+    for word in range(weights.shape[0]):
+        if offsets[word + 1] - offsets[word] > 1 and weights[word] > 0:
+            n += 1
+            n_places[0] += offsets[word + 1] - offsets[word] + 1
+    return n
+
+
+cdef _write_order(const int64_t[::1] offsets, const int64_t[::1] weights, uint32_t[::1] order):
+    """Write those words in the order of falling weights; nearly all of them are small, which sorts in two passes."""
+    cdef uint32_t ends_of[FEW + 1]
+    cdef uint32_t end = 0
+    cdef Py_ssize_t word, weight
+    memset(ends_of, 0, sizeof(ends_of))
+    with nogil:
+        for word in range(weights.shape[0]):
+            if offsets[word + 1] - offsets[word] > 1 and weights[word] > 0:
+                ends_of[min(weights[word], <int64_t>FEW)] += 1
+        for weight in range(FEW, -1, -1):
+            ends_of[weight], end = end, end + ends_of[weight]
+        for word in range(weights.shape[0]):
+            if offsets[word + 1] - offsets[word] > 1 and weights[word] > 0:
+                weight = min(weights[word], <int64_t>FEW)
+                order[ends_of[weight]] = <uint32_t>word
+                ends_of[weight] += 1
+    many = np.asarray(order)[: ends_of[FEW]]
+    many[:] = many[np.argsort(-np.asarray(weights)[many], kind="stable")]
+
+
+def _through_gaps(const uint32_t[::1] numbers):
+    """Return increasing numbers as they are read after they were written as gaps; tests ask for those of no real text."""
+    result = np.empty(len(numbers), dtype=np.uint32)
+    cdef uint32_t[::1] read = result
+    cdef uint16_t[::1] units = np.empty(3 * len(numbers) + 1, dtype=np.uint16)
+    cdef uint16_t *to = &units[0]
+    cdef const uint16_t *at = to
+    cdef uint32_t size = 0, gap, last = 0
+    cdef Py_ssize_t index
+    for index in range(numbers.shape[0]):
+        size += gap_size(numbers[index] - last)
+        to = gap_write(to, numbers[index] - last)
+        last = numbers[index]
+    last = 0
+    for index in range(numbers.shape[0]):
+        at = gap_read(at, &gap)
+        last += gap
+        read[index] = last
+    return result if at == to and size == to - &units[0] else None
