@@ -79,7 +79,7 @@ def definition(documents: list[str], n_first: int, n_merges: int, rule: str, max
 @pytest.mark.parametrize("seed", range(25))
 def test_equal_to_the_definition(tmp_path, rule, seed):
     r = random.Random(seed)
-    documents = [random_text(r) for _ in range(r.choice([1, 3]))]
+    documents = [random_text(r) for _ in range(r.choice([1, 3]))] + ["x"]  # without any text it is an error
     n_first, n_merges, max_words = r.choice([0, 5, 30]), r.choice([30, 31, 80, 300]), r.choice([1, 2, 4])
     first, second = definition(documents, n_first, n_merges, rule, max_words)
     tok = fastbpe.train_superbpe(
@@ -238,7 +238,8 @@ def test_on_the_command_line(novel_file, tmp_path, capsys):
     assert result.exit_code == 0, result.output
     assert "the second stage may need" in result.stderr and "first stage" in result.stderr
     assert fastbpe.load(out) == fastbpe.train_superbpe(novel_file, 700, transition_size=500, special_tokens=[EOT])
-    for wrong in (["--max-memory", "1"], ["--transition-size", "500", "--checkpoint", "x"]):
+    for wrong in (["--temp-dir", "x"], ["--checkpoint", "x"], ["--unit", "line"]):
+        wrong += ["--transition-size", "500"]
         result = CliRunner().invoke(main, ["train", str(novel_file), *options, "--overwrite", *wrong])
         assert result.exit_code == 2 and "transition-size" in result.stderr
     result = CliRunner().invoke(

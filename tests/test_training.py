@@ -256,7 +256,7 @@ def test_pattern_by_name_and_by_expression():
 
 
 def test_counts_know_their_options():
-    counts = fastbpe.count_pretokens([], pattern="cl100k", special_tokens=[EOT])
+    counts = fastbpe.count_pretokens_from_iterator(["a b"], pattern="cl100k", special_tokens=[EOT])
     tokenizer = fastbpe.train_from_counts(counts, 300)
     assert tokenizer.pattern == PATTERNS["cl100k"] and EOT in tokenizer.special_tokens
     with pytest.raises(fastbpe.TrainingError, match="pattern must be that of the counts, 'cl100k'"):
