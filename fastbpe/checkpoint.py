@@ -51,7 +51,8 @@ class Checkpoint:
             belongs: what decides the merges, as JSON can hold it.
 
         Raises:
-            TrainingError: it is no checkpoint, or that of another training (the difference is named), or damaged.
+            TrainingError: it is no checkpoint, or that of another training (the difference is named), or damaged, or
+                another process writes to it.
             OSError: it cannot be read or written.
         """
         self._path = os.fspath(path)
@@ -61,11 +62,23 @@ class Checkpoint:
             write_whole(self._path, head + struct.pack("<I", zlib.crc32(head)))
         self._file = open(self._path, "r+b")  # noqa: SIM115 (closed by __exit__)
         try:
+            self._lock()
             self.merges = self._read(belongs)
         except BaseException:
             self._file.close()
             raise
         self._synced = time.monotonic()
+
+    def _lock(self) -> None:
+        """Keep other processes out until the file is closed, where the system can do that."""
+        if os.name != "posix":
+            return
+        import fcntl  # not on Windows
+
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(f"{self._path}: the checkpoint is in use by another training") from None
 
     def _read(self, belongs: Mapping[str, Any]) -> NDArray[np.uint32]:
         """Check the file, drop a record that was cut, and stand at the end."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
 
 from fastbpe import core
 from fastbpe.core import count_python
-from fastbpe.counts import PretokenCounts
+from fastbpe.counts import PretokenCounts, StrPath
 from fastbpe.counts_file import UNITS, CountsWriter, Entries, Header
 from fastbpe.errors import TrainingError
 from fastbpe.files import whole_file
@@ -29,11 +29,10 @@ from fastbpe.sources import PlainFile, is_compressed_text, is_plain, read_blocks
 from fastbpe.spec import Split
 from fastbpe.spill import LEAST_MEMORY, Spill
 from fastbpe.streaming import to_utf8
-from fastbpe.tokenizer import make_splitter
+from fastbpe.tokenizer import check_threads, make_splitter
 
 __all__ = ["count_pretokens", "count_pretokens_from_iterator"]
 
-StrPath: TypeAlias = "str | os.PathLike[str]"
 Sources: TypeAlias = "StrPath | Sequence[StrPath]"
 # Called a few times a second with ("count", bytes read, bytes in all or None) and ("merge", merges, merges wanted).
 Progress: TypeAlias = Callable[[str, int, "int | None"], object]
@@ -66,7 +65,6 @@ RANGE = 1 << 20  # bytes of a file that one thread counts before it asks for mor
 WINDOW = 1 << 12  # bytes in which a place for a cut is looked for
 AROUND = 64  # bytes before them that are looked at; more than the counter wants
 TEXT = 64  # bytes that a text of a batch counts for beside its own
-MAX_THREADS = 1024
 PROGRESS_SECONDS = 0.25
 
 
@@ -263,8 +261,7 @@ class Counting:
     ) -> None:
         if unit not in UNITS:
             raise ValueError(f"{function}: unit must be one of {', '.join(UNITS)}, got {show(unit)}")
-        if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
-            raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {show(threads)}")
+        check_threads(function, threads)
         if max_memory is not None and (type(max_memory) is not int or max_memory < LEAST_MEMORY):
             raise ValueError(
                 f"{function}: max_memory must be at least {LEAST_MEMORY} bytes or None, got {show(max_memory)}"

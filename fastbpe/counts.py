@@ -223,12 +223,6 @@ class PretokenCounts(Mapping[bytes, int]):
             size=self.n_bytes,
         )
 
-    def _sorted_blocks(self, step: int = 1 << 14) -> Iterator[Entries]:
-        """Yield the entries in order, some at a time."""
-        order = core.sort_order(self._entries.pretokens)
-        for at in range(0, len(order), step):
-            yield self._entries.select(order[at : at + step])
-
 
 @overload
 def merge_counts(
@@ -267,7 +261,7 @@ def merge_counts(
     place = 0
     for index, part in enumerate(counts):
         if isinstance(part, PretokenCounts):
-            header, blocks = part._header(), part._sorted_blocks()
+            header, blocks = part._header(), part._entries.in_order()
             names.append(f"counts[{index}]")
             total = part.total
         elif isinstance(part, (str, os.PathLike)):

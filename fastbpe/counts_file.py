@@ -64,6 +64,12 @@ class Entries(NamedTuple):
         kept = np.flatnonzero(self.counts >= min_count)
         return self.select(kept) if len(kept) < len(self.counts) else self
 
+    def in_order(self, step: int = 1 << 14) -> Iterator[Entries]:
+        """Yield them sorted by pretoken, `step` at a time."""
+        order = core.sort_order(self.pretokens)
+        for at in range(0, len(order), step):
+            yield self.select(order[at : at + step].astype(np.int64, copy=False))
+
     def sorted_and_added(self) -> Entries:
         """Return each pretoken once, in order, with the sum of its counts and the least of its first places."""
         order = core.sort_order(self.pretokens)

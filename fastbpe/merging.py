@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +24,17 @@ from fastbpe.checkpoint import Checkpoint, digest_of_counts
 from fastbpe.core.packed import Merges, PackedBytes, PackedVocab
 from fastbpe.core.train_python import TIE_BREAKS, Start, byte_order
 from fastbpe.counting import Progress, checked_special_tokens, checked_splits
-from fastbpe.counts import PretokenCounts
+from fastbpe.counts import PretokenCounts, StrPath
 from fastbpe.errors import TrainingError
 from fastbpe.formats import named_splits
 from fastbpe.ids import show
 from fastbpe.pattern.named import PATTERNS
 from fastbpe.release import VERSION
 from fastbpe.spec import MAX_ID, MAX_TOKENS, AddedToken, Split, TokenizerSpec
-from fastbpe.tokenizer import MAX_THREADS, Tokenizer, make_splitter
+from fastbpe.tokenizer import Tokenizer, check_threads, make_splitter
 
 __all__ = ["Plan", "TrainingReport"]
 
-StrPath: TypeAlias = "str | os.PathLike[str]"
 
 LENGTH_UNITS = ("bytes", "characters")
 BYTE_IDS = ("value", "huggingface")
@@ -117,12 +116,12 @@ class Plan:
         self._init = None if init is None else _checked_init(function, init)
         self.splits = self._checked_splits(pattern)
         self._new_special, self._chosen = self._checked_special(special_tokens)
-        self.vocab_size = _integer(function, "vocab_size", vocab_size)
-        self.min_frequency = _integer(function, "min_frequency", min_frequency)
+        self.vocab_size = integer(function, "vocab_size", vocab_size)
+        self.min_frequency = integer(function, "min_frequency", min_frequency)
         self.max_token_length = (
-            None if max_token_length is None else _integer(function, "max_token_length", max_token_length)
+            None if max_token_length is None else integer(function, "max_token_length", max_token_length)
         )
-        self.max_words = None if max_words is None else _integer(function, "max_words", max_words)
+        self.max_words = None if max_words is None else integer(function, "max_words", max_words)
         self.length_unit, self.tie_break, self._checkpoint, self._report = length_unit, tie_break, checkpoint, report
         if self.min_frequency < 1:
             raise ValueError(f"{function}: min_frequency must be at least 1, got {self.min_frequency}")
@@ -138,8 +137,7 @@ class Plan:
             raise ValueError(f"{function}: byte_ids must be one of {', '.join(BYTE_IDS)}, got {show(byte_ids)}")
         if tie_break not in TIE_BREAKS:
             raise ValueError(f"{function}: tie_break must be one of {', '.join(TIE_BREAKS)}, got {show(tie_break)}")
-        if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
-            raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {show(threads)}")
+        check_threads(function, threads)
         if report is not None and not isinstance(report, TrainingReport):
             raise TypeError(f"{function}: report must be a TrainingReport or None, got {show(report)}")
         self.threads = threads
@@ -181,7 +179,7 @@ class Plan:
         chosen: dict[str, int] = {}
         if isinstance(tokens, Mapping):
             for text, id in tokens.items():
-                if _integer(function, f"the id of special token {show(text)}", id) < 0:
+                if integer(function, f"the id of special token {show(text)}", id) < 0:
                     raise ValueError(
                         f"{function}: special_tokens must have ids of 0 or more, got {id} for {show(text)}"
                     )
@@ -484,7 +482,7 @@ def _peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _integer(function: str, name: str, value: Any) -> int:
+def integer(function: str, name: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{function}: {name} must be an int, got {show(value)}")
     return operator.index(value)

@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO, Any
 
-import numpy as np
-
-from fastbpe import core
 from fastbpe.counts_file import CountsReader, CountsWriter, Entries, Header, check_total, exact_sum, merged
 
 __all__ = ["LEAST_MEMORY", "Spill"]
@@ -19,7 +16,6 @@ __all__ = ["LEAST_MEMORY", "Spill"]
 LEAST_MEMORY = 16 << 20
 THREAD = 2 << 20  # bytes of a thread beside the table: its front, its batches and what it reads
 LEAST_TABLE = 1 << 20
-STEP = 1 << 14  # entries of a block of what was never written
 
 
 class Spill:
@@ -51,7 +47,7 @@ class Spill:
         if counter.memory > self._limit:
             with self._lock:
                 if counter.memory > self._limit:
-                    self._write(_sorted(Entries(*counter.items())))
+                    self._write(Entries(*counter.items()).in_order())
 
     def _write(self, blocks: Iterator[Entries]) -> None:
         try:
@@ -71,7 +67,7 @@ class Spill:
         """Return all that was counted, in order, a block at a time."""
         rest = Entries(*counter.items())
         check_total(exact_sum(rest.counts) + sum(header.total for _, header in self._runs))
-        return merged([*(iter(self._reader(*run)) for run in self._runs), _sorted(rest)])
+        return merged([*(iter(self._reader(*run)) for run in self._runs), rest.in_order()])
 
     def entries(self, counter: Any) -> Entries:
         """Return all that was counted."""
@@ -91,9 +87,3 @@ class Spill:
         for file, _ in self._runs:
             with suppress(OSError):  # what could not be written is not wanted any more
                 file.close()
-
-
-def _sorted(entries: Entries) -> Iterator[Entries]:
-    order = core.sort_order(entries.pretokens)
-    for at in range(0, len(order), STEP):
-        yield entries.select(order[at : at + STEP].astype(np.int64, copy=False))

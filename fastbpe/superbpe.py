@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from fastbpe.counting import Progress, Sources, count_files
 from fastbpe.counts import PretokenCounts
 from fastbpe.errors import TrainingError
-from fastbpe.ids import show
-from fastbpe.merging import Plan, TrainingReport, pattern_name
+from fastbpe.merging import Plan, TrainingReport, integer, pattern_name
 from fastbpe.tokenizer import Tokenizer
 
 __all__ = ["SUPERWORDS", "train_superbpe"]
@@ -90,8 +89,7 @@ def train_superbpe(
         byte_ids=byte_ids, threads=threads, report=report,
     )  # fmt: skip
     least = 256 + len(plan.boundaries)
-    if type(transition_size) is not int:
-        raise TypeError(f"{function}: transition_size must be an int, got {show(transition_size)}")
+    transition_size = integer(function, "transition_size", transition_size)
     if not least <= transition_size <= plan.vocab_size:
         raise ValueError(
             f"{function}: transition_size must be {least} (256 bytes and {len(plan.boundaries)} special "

@@ -570,8 +570,7 @@ class Tokenizer:
             if not isinstance(text, str):
                 raise TypeError(f"{function}: texts must hold str, got {show(text)} at index {at}")
         texts = [str.__str__(text) for text in texts]  # a subclass is its text, whatever it overrides
-        if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
-            raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {show(threads)}")
+        check_threads(function, threads)
         threads = 1 if core.BACKEND == "python" else threads or os.cpu_count() or 1
         matcher = self._policy(allowed, disallowed, function).matcher
 
@@ -668,6 +667,12 @@ def encoding_for_model(model: str) -> Tokenizer:
 def list_encoding_names() -> list[str]:
     """Return the names of the bundled encodings."""
     return sorted(encodings.NAMES)
+
+
+def check_threads(function: str, threads: int | None) -> None:
+    """Raise a ValueError unless it is a number of threads, or None for that of the cores."""
+    if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
+        raise ValueError(f"{function}: threads must be 1 to {MAX_THREADS} or None, got {show(threads)}")
 
 
 def make_splitter(splits: tuple[Split, ...], allow_regex: bool = True, boxes: PackedBoxes | None = None) -> Any:

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fastbpe.counting import Progress, Sources, count_files, count_texts
-from fastbpe.counts import PretokenCounts
+from fastbpe.counts import PretokenCounts, StrPath
 from fastbpe.errors import TrainingError
 from fastbpe.ids import show
-from fastbpe.merging import Plan, StrPath, TrainingReport, pattern_name, same_patterns
+from fastbpe.merging import Plan, TrainingReport, pattern_name, same_patterns
 from fastbpe.tokenizer import Tokenizer
 
 __all__ = ["TieDifference", "first_tie_difference", "train", "train_from_counts", "train_from_iterator"]
@@ -83,8 +83,8 @@ def train(
             anything is read.
         PatternError: the pattern cannot be used.
         OSError: a file cannot be read.
-        TrainingError: a file changed its size while it was read; or the checkpoint is damaged, or that of another
-            training.
+        TrainingError: there is no text to learn the wanted merges from; a file changed its size while it was read; or
+            the checkpoint is damaged, that of another training, or in use.
     """
     plan = Plan(
         "train()", vocab_size, pattern=pattern, special_tokens=special_tokens, tie_break=tie_break,

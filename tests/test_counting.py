@@ -168,6 +168,21 @@ def test_weights_add_up_past_32_and_to_63_bits(core):
         counter.begin(0, 0)
 
 
+def test_heavy_weights_are_not_added_to_what_a_thread_holds(core):
+    counter = core.Counter(make_splitter_of(core))
+    for weight in (1, 2**62, 1, 2**61):
+        counter.begin(0, weight)
+        counter.take(b"a", True)
+    assert dict(zip(*counter.items()[:2])) == {b"a": 2**62 + 2**61 + 2}
+    for weight in (1, 2**63 - 1):
+        counter.begin(0, weight)
+        if weight == 1:
+            counter.take(b"a", True)
+    with pytest.raises(OverflowError, match=r"2\*\*63"):
+        counter.take(b"a", True)
+        counter.items()
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_texts_and_files_are_counted_the_same(tmp_path, monkeypatch, threads):
     monkeypatch.setattr("fastbpe.counting.RANGE", 4000)

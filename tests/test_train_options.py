@@ -349,6 +349,19 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, text):
     assert path.read_bytes() == data
 
 
+@pytest.mark.skipif(os.name != "posix", reason="the lock is one of POSIX")
+def test_a_checkpoint_has_one_writer(tmp_path, text):
+    import fcntl
+
+    path = tmp_path / "c"
+    whole = fastbpe.train_from_iterator([text[:50_000]], 280, checkpoint=path)
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(fastbpe.TrainingError, match="c: the checkpoint is in use by another training"):
+            fastbpe.train_from_iterator([text[:50_000]], 290, checkpoint=path)
+    assert fastbpe.train_from_iterator([text[:50_000]], 280, checkpoint=path) == whole
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     path = tmp_path / "c"
     counts = {b"abcabdabe": 5, b"cde": 3}

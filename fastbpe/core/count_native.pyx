@@ -30,7 +30,7 @@ cdef enum:
     SETS = 4096          # of a front, two ways each: 256 KB
     SLICE = 1 << 18      # bytes between two looks at signals
     AROUND = 16          # valid bytes wanted on both sides of a cut: more than a window of the splitter reads
-    SMALL_WEIGHT = 1 << 30  # up to which a front may add up
+    SMALL_WEIGHT = 1 << 20  # up to which a front may add up: it never reaches 2**63
     KEPT = 1 << 16       # bytes of long keys that wait for their shards
     GREAT = 1 << 10      # bytes of a key that does not wait
 
@@ -75,6 +75,21 @@ cdef struct Way:
     uint64_t high
     uint64_t count       # 0: empty
     uint64_t first
+
+cdef struct Short:       # a short key that is still to be counted
+    uint64_t low
+    uint64_t high
+    uint64_t hash
+    uint64_t first
+
+
+cdef inline void make_key(Short *key, const uint8_t *data, size_t length, uint64_t first) noexcept nogil:
+    """Make a key of 1 to INLINE bytes; 16 can be read."""
+    memcpy(&key.low, data, 16)
+    key.low &= WORDS[length].low
+    key.high = (key.high & WORDS[length].high) | WORDS[length].length
+    key.hash = hash_fold(key.low ^ SEED, key.high ^ SECRET)
+    key.first = first
 
 
 @cython.final
@@ -177,6 +192,8 @@ cdef class Counter:
             raise ValueError(f"weight must be 1 to 2**63 - 1, got {weight}")
         if self.table.positions and at < self.base + <uint64_t>self.stream.size:
             self.flush()  # a front keeps the place that it saw first
+        if weight > SMALL_WEIGHT and self.weight <= SMALL_WEIGHT:
+            self.flush()  # nothing heavy is added to what it holds
         self.stream.clear()
         self.base = at
         self.limit = limit
@@ -311,7 +328,7 @@ cdef class Counter:
         """Count the pretokens of the segment that ends at `size`, or goes on there."""
         cdef Scan *scan = &self.stream.scan
         cdef Found found
-        cdef Py_ssize_t begin, end, at, limit
+        cdef Py_ssize_t limit
         cdef bint more = size > scan.given
         limit = <Py_ssize_t>min(self.limit - self.base, <uint64_t>1 << 62)
         while more:
@@ -320,42 +337,87 @@ cdef class Counter:
                 while found.count and found.base + <Py_ssize_t>(found.ends[found.count - 1] & ~DROPPED) > limit:
                     found.count -= 1
                 more = False
-            begin = found.begin
-            for at in range(found.count):
-                end = found.base + (found.ends[at] & ~DROPPED)
-                if not found.ends[at] & DROPPED:
-                    self.add(data + begin, end - begin, self.base + begin)
-                begin = end
+            self.count_found(data, &found)
+        return 0
+
+    cdef int count_found(self, const uint8_t *data, const Found *found) except -1 nogil:
+        """Count the pretokens of a chunk: first the keys of a batch, then those that the front has, then the others."""
+        cdef Short keys[BATCH]
+        cdef Short *key = keys
+        cdef Py_ssize_t begin = found.begin, end, at
+        cdef size_t length
+        for at in range(found.count):
+            end = found.base + (found.ends[at] & ~DROPPED)
+            length = end - begin
+            if not found.ends[at] & DROPPED:
+                if length > INLINE:
+                    self.add_long(data + begin, length, self.base + begin)
+                else:
+                    make_key(key, data + begin, length, self.base + begin)
+                    key += 1
+                    if key == keys + BATCH:
+                        self.add_all(keys, BATCH)
+                        key = keys
+            begin = end
+        return self.add_all(keys, key - keys)
+
+    cdef int add_all(self, const Short *keys, Py_ssize_t count) except -1 nogil:
+        """Count keys; no branch depends on whether one is in the front, which nobody could foretell."""
+        cdef uint8_t missed[BATCH + 1]
+        cdef const Short *key
+        cdef Way *ways
+        cdef Py_ssize_t at, misses = 0
+        cdef uint64_t first, second
+        for at in range(count):
+            key = keys + at
+            ways = self.front + 2 * (key.hash & (SETS - 1))
+            first = ((ways.low ^ key.low) | (ways.high ^ key.high)) == 0
+            second = ((ways[1].low ^ key.low) | (ways[1].high ^ key.high)) == 0
+            ways[second].count += self.weight & (0 - (first | second))
+            missed[misses] = <uint8_t>at
+            misses += 1 - (first | second)
+        for at in range(misses):
+            self.add(keys + missed[at])
         return 0
 
     cdef int add_any(self, const uint8_t *data, size_t length, uint64_t first) except -1 nogil:
         """Count a key behind which nothing may be read."""
         cdef uint8_t copy[16]
-        if length > INLINE:
-            return self.add(data, length, first)
-        memcpy(copy, data, length)
-        return self.add(copy, length, first)
-
-    cdef inline int add(self, const uint8_t *data, size_t length, uint64_t first) except -1 nogil:
-        """Count one key of at least one byte; 16 bytes can be read."""
-        cdef Key key
-        cdef Way *ways
-        cdef Way *worse
+        cdef Short key
         if length > INLINE:
             return self.add_long(data, length, first)
-        memcpy(&key.low, data, 16)
-        key.low &= WORDS[length].low
-        key.high = (key.high & WORDS[length].high) | WORDS[length].length
-        key.hash = hash_fold(key.low ^ SEED, key.high ^ SECRET)
-        ways = self.front + 2 * (key.hash & (SETS - 1))
+        memcpy(copy, data, length)
+        make_key(&key, copy, length, first)
+        return self.add(&key)
+
+    cdef int add(self, const Short *key) except -1 nogil:
+        """Count one key; where the front has no room, the rarer of two gives way."""
+        cdef Way *ways = self.front + 2 * (key.hash & (SETS - 1))
+        cdef Way *way = ways if ways.count < ways[1].count else ways + 1
+        cdef Key other
         if ways.low == key.low and ways.high == key.high:
             ways.count += self.weight
             return 0
-        worse = ways + 1
-        if worse.low == key.low and worse.high == key.high:
-            worse.count += self.weight
+        if ways[1].low == key.low and ways[1].high == key.high:
+            ways[1].count += self.weight
             return 0
-        return self.replace(&key, ways if ways.count < worse.count else worse, first)
+        if self.weight > SMALL_WEIGHT:
+            other.low, other.high, other.hash, other.first = key.low, key.high, key.hash, key.first
+            other.count = self.weight
+            return self.hand_on(&other)
+        if way.count:
+            self.evict(way)
+        way.low, way.high, way.first = key.low, key.high, key.first
+        way.count = self.weight
+        return 0
+
+    cdef int evict(self, const Way *way) except -1 nogil:
+        """Hand what a way holds on to its shard."""
+        cdef Key key
+        key.low, key.high, key.first = way.low, way.high, way.first
+        key.count = way.count
+        key.hash = hash_fold(key.low ^ SEED, key.high ^ SECRET)
+        return self.hand_on(&key)
 
     cdef int add_long(self, const uint8_t *data, size_t length, uint64_t first) except -1 nogil:
         cdef Key key
@@ -373,26 +435,6 @@ cdef class Counter:
         key.low = <uint64_t><size_t>(self.kept + self.kept_size)
         self.kept_size += length
         return self.hand_on(&key)
-
-    cdef int replace(self, Key *key, Way *way, uint64_t first) except -1 nogil:
-        """Take a key into a way; what was there goes to its shard."""
-        cdef Key old
-        if self.weight > SMALL_WEIGHT:
-            key.count = self.weight
-            key.first = first
-            return self.hand_on(key)
-        if way.count:
-            old.low = way.low
-            old.high = way.high
-            old.count = way.count
-            old.first = way.first
-            old.hash = hash_fold(old.low ^ SEED, old.high ^ SECRET)
-            self.hand_on(&old)
-        way.low = key.low
-        way.high = key.high
-        way.count = self.weight
-        way.first = first
-        return 0
 
     cdef int hand_on(self, const Key *key) except -1 nogil:
         cdef int shard = <int>(key.hash >> 58)
@@ -421,19 +463,11 @@ cdef class Counter:
         return 0
 
     def flush(self):
-        cdef Way *way
-        cdef Key key
         cdef Py_ssize_t at
         with nogil:
             for at in range(2 * SETS):
-                way = self.front + at
-                if way.count:
-                    key.low = way.low
-                    key.high = way.high
-                    key.count = way.count
-                    key.first = way.first
-                    key.hash = hash_fold(key.low ^ SEED, key.high ^ SECRET)
-                    self.hand_on(&key)
+                if self.front[at].count:
+                    self.evict(self.front + at)
             memset(self.front, 0, 2 * SETS * sizeof(Way))
             self.flush_batches()
 

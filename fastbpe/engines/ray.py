@@ -22,13 +22,12 @@ from fastbpe.counting import (
     Options,
     Progress,
     Sources,
-    StrPath,
     checked_paths,
     checked_special_tokens,
     checked_splits,
     part_places,
 )
-from fastbpe.counts import PretokenCounts, merge_counts
+from fastbpe.counts import PretokenCounts, StrPath, merge_counts
 from fastbpe.ids import show
 from fastbpe.sources import is_plain
 from fastbpe.spec import Split
