@@ -20,7 +20,7 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from fastbpe.errors import TrainingError
 from fastbpe.files import naming, write_whole
 
-__all__ = ["Checkpoint", "digest_of_counts"]
+__all__ = ["Checkpoint", "check_checkpoint", "digest_of_counts"]
 
 MAGIC = b"FBPECKP1"
 MAX_HEADER = 1 << 24
@@ -81,9 +81,9 @@ class Checkpoint:
             raise TrainingError(f"{self._path}: the checkpoint is in use by another training") from None
 
     def _read(self, belongs: Mapping[str, Any]) -> NDArray[np.uint32]:
-        """Check the file, drop a record that was cut, and stand at the end."""
-        self._check_header(belongs)
-        start = self._file.tell()
+        """Check the file, and drop a record that was cut."""
+        _check_header(self._path, self._file, belongs)
+        self._start = self._file.tell()
         data = self._file.read()
         n_records = len(data) // _RECORD.size
         checksum = 0
@@ -91,38 +91,30 @@ class Checkpoint:
             checksum = zlib.crc32(data[at : at + 8], checksum)
             if data[at + 8 : at + 12] != struct.pack("<I", checksum):
                 raise TrainingError(f"{self._path}: the checkpoint is damaged after {at // _RECORD.size} merges")
-        self._checksum = checksum
-        self._file.truncate(start + n_records * _RECORD.size)
-        self._file.seek(0, os.SEEK_END)
+        self._end = n_records, checksum
+        self._file.truncate(self._start + n_records * _RECORD.size)
         records = np.frombuffer(data, dtype="<u4", count=3 * n_records).reshape(n_records, 3)
         return records[:, :2].astype(np.uint32)
 
-    def _check_header(self, belongs: Mapping[str, Any]) -> None:
-        head = self._file.read(len(MAGIC) + 4)
-        if len(head) < len(MAGIC) + 4 or head[: len(MAGIC)] != MAGIC:
-            raise TrainingError(f"{self._path}: not a checkpoint of a training")
-        (size,) = struct.unpack("<I", head[len(MAGIC) :])
-        text = self._file.read(min(size, MAX_HEADER))
-        if self._file.read(4) != struct.pack("<I", zlib.crc32(head + text)):
-            raise TrainingError(f"{self._path}: the header of the checkpoint is damaged")
-        found, wanted = json.loads(text), json.loads(json.dumps(belongs))
-        different = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-        if different:
-            first = different[0]
-            raise TrainingError(
-                f"{self._path}: the checkpoint belongs to another training: {', '.join(different)} differ ({first} is "
-                f"{found.get(first)!r:.80} there, {wanted.get(first)!r:.80} here); delete it or name another file"
-            )
+    def append(self, first: int, merges: NDArray[np.uint32]) -> None:
+        """Write merges to their place; they are on the disk after a few seconds at most.
 
-    def append(self, merges: NDArray[np.uint32]) -> None:
-        """Write merges behind the others; they are on the disk after a few seconds at most."""
+        Interrupted anywhere, it may be called again with what it was called with, and more.
+
+        Args:
+            first: which the first of them is, of those learned since the file was opened.
+            merges: uint32 [n, 2].
+        """
+        written, checksum = self._end
         parts = []
-        for left, right in merges.tolist():
+        for left, right in merges[written - len(self.merges) - first :].tolist():
             pair = struct.pack("<II", left, right)
-            self._checksum = zlib.crc32(pair, self._checksum)
-            parts.append(pair + struct.pack("<I", self._checksum))
+            checksum = zlib.crc32(pair, checksum)
+            parts.append(pair + struct.pack("<I", checksum))
         with naming(self._path):
+            self._file.seek(self._start + written * _RECORD.size)
             self._file.write(b"".join(parts))
+            self._end = written + len(parts), checksum  # at once, and only now: an interrupt falls before it or behind
         if time.monotonic() - self._synced >= SYNC_SECONDS:
             self._sync()
 
@@ -140,6 +132,38 @@ class Checkpoint:
     ) -> None:
         with naming(self._path), self._file:
             self._sync()
+
+
+def check_checkpoint(path: str | os.PathLike[str], belongs: Mapping[str, Any]) -> None:
+    """Raise what `Checkpoint` would, if the file is there: for the header alone, and what is known of the training."""
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            _check_header(os.fspath(path), file, belongs)
+    else:
+        os.stat(os.path.dirname(os.fspath(path)) or ".")
+
+
+def _check_header(path: str, file: BinaryIO, belongs: Mapping[str, Any]) -> None:
+    """Read the header; what it does not say, or `belongs` does not, is passed over."""
+    head = file.read(len(MAGIC) + 4)
+    if len(head) < len(MAGIC) + 4 or head[: len(MAGIC)] != MAGIC:
+        raise TrainingError(f"{path}: not a checkpoint of a training")
+    (size,) = struct.unpack("<I", head[len(MAGIC) :])
+    text = file.read(min(size, MAX_HEADER))
+    try:
+        found = json.loads(text) if file.read(4) == struct.pack("<I", zlib.crc32(head + text)) else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise TrainingError(f"{path}: the header of the checkpoint is damaged")
+    wanted = json.loads(json.dumps(belongs))
+    different = [name for name in sorted(wanted) if name not in found or found[name] != wanted[name]]
+    if different:
+        first = different[0]
+        raise TrainingError(
+            f"{path}: the checkpoint belongs to another training: {', '.join(different)} differ ({first} is "
+            f"{found.get(first)!r:.80} there, {wanted[first]!r:.80} here); delete it or name another file"
+        )
 
 
 def digest_of_counts(pretokens: Iterable[bytes], counts: NDArray[np.int64], firsts: NDArray[np.uint64] | None) -> str:

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
 from fastbpe import core
 from fastbpe.core import count_python
 from fastbpe.counts import PretokenCounts, StrPath
-from fastbpe.counts_file import UNITS, CountsWriter, Entries, Header
+from fastbpe.counts_file import UNITS, CountsWriter, Entries, Header, checked_special_tokens, checked_splits
 from fastbpe.errors import TrainingError
 from fastbpe.files import whole_file
-from fastbpe.formats import named_splits
 from fastbpe.ids import show
 from fastbpe.sources import PlainFile, is_compressed_text, is_plain, read_blocks, read_documents
 from fastbpe.spec import Split
@@ -571,25 +570,3 @@ def counter_of(splitter: Any, special: Sequence[tuple[bytes, int]], *, positions
     matcher = core.Matcher(special) if special else None
     make = count_python.Counter if isinstance(splitter, core.RegexSplitter) else core.Counter
     return make(splitter, matcher, positions=positions, lines=lines)
-
-
-def checked_splits(function: str, pattern: str) -> tuple[Split, ...]:
-    if not isinstance(pattern, str):
-        raise TypeError(f"{function}: pattern must be a str, got {show(pattern)}")
-    return named_splits(pattern, gaps=True)
-
-
-def checked_special_tokens(function: str, tokens: Sequence[str]) -> tuple[str, ...]:
-    """Return the special tokens; their order is that of their ids, so a set will not do."""
-    if isinstance(tokens, (str, bytes)) or not isinstance(tokens, Sequence):
-        raise TypeError(f"{function}: special_tokens must be a sequence of str, got {show(tokens)}")
-    for index, token in enumerate(tokens):
-        if not isinstance(token, str):
-            raise TypeError(f"{function}: special_tokens must hold str, got {show(token)} at index {index}")
-        if not token:
-            raise ValueError(f"{function}: special_tokens must not hold the empty text, which is at index {index}")
-        if any("\ud800" <= char <= "\udfff" for char in token):
-            raise ValueError(f"{function}: special_tokens must be valid text, got a lone surrogate at index {index}")
-        if token in tokens[:index]:
-            raise ValueError(f"{function}: special_tokens must differ, got {show(token)} again at index {index}")
-    return tuple(tokens)

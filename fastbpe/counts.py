@@ -18,18 +18,22 @@ import numpy.typing as npt
 from fastbpe import core
 from fastbpe.core.packed import PackedBytes
 from fastbpe.counts_file import (
+    MAX_NUMBER,
     UNITS,
     CountsReader,
     CountsWriter,
     Entries,
     Header,
     check_total,
+    checked_special_tokens,
+    checked_splits,
     exact_sum,
     joined,
     merged,
 )
+from fastbpe.errors import TrainingError
 from fastbpe.files import whole_file
-from fastbpe.ids import show
+from fastbpe.ids import integer, show
 from fastbpe.spec import UNICODE_VERSION, Split
 
 __all__ = ["UNITS", "PretokenCounts", "merge_counts"]
@@ -82,7 +86,7 @@ class PretokenCounts(Mapping[bytes, int]):
         cls,
         counts: Mapping[bytes, int],
         *,
-        splits: Sequence[Split],
+        pattern: str | tuple[Split, ...],
         special_tokens: Sequence[str] = (),
         unit: str = "document",
         n_documents: int = 0,
@@ -90,30 +94,31 @@ class PretokenCounts(Mapping[bytes, int]):
     ) -> PretokenCounts:
         """Take the counts of a mapping; zero counts and the empty pretoken are left out.
 
+        Args:
+            counts: how often each pretoken occurs.
+            pattern: what they were split by, or its name in `fastbpe.patterns`; or the `splits` of other counts.
+            special_tokens, unit, n_documents, n_bytes: as the attributes.
+
         Raises:
-            TypeError: a key is not bytes or a count is not an int.
-            ValueError: a count is negative.
+            TypeError: a key is not bytes, a count is not an int, or another argument has the wrong type.
+            ValueError: a count is negative, or another argument is not one that counts can have.
             TrainingError: the counts add up to 2**63 or more.
         """
+        function = "from_dict()"
+        if not isinstance(pattern, tuple) or not all(isinstance(split, Split) for split in pattern):
+            pattern = checked_splits(function, pattern)  # type: ignore[arg-type]
         if unit not in UNITS:
-            raise ValueError(f"from_dict(): unit must be one of {', '.join(UNITS)}, got {show(unit)}")
-        for key, count in counts.items():
-            if not isinstance(key, bytes):
-                raise TypeError(f"from_dict(): counts must have bytes as keys, got {type(key).__name__} {key!r:.80}")
-            if not isinstance(count, (int, np.integer)):
-                raise TypeError(f"from_dict(): counts must have int values, got {type(count).__name__} for {key!r:.80}")
-            if count < 0:
-                raise ValueError(f"from_dict(): counts must be 0 or more, got {count} for {key!r:.80}")
-        kept = {key: int(count) for key, count in counts.items() if key and count}
-        check_total(sum(kept.values()))
+            raise ValueError(f"{function}: unit must be one of {', '.join(UNITS)}, got {show(unit)}")
+        for name, number in (("n_documents", n_documents), ("n_bytes", n_bytes)):
+            if not 0 <= integer(function, name, number) <= MAX_NUMBER:
+                raise ValueError(f"{function}: {name} must be 0 to 2**63 - 1, got {number}")
         return cls(
-            PackedBytes.of(kept),
-            np.fromiter(kept.values(), np.int64, len(kept)),
-            splits=splits,
-            special_tokens=special_tokens,
+            *packed_counts(function, counts),
+            splits=pattern,
+            special_tokens=checked_special_tokens(function, special_tokens),
             unit=unit,
-            n_documents=n_documents,
-            n_bytes=n_bytes,
+            n_documents=integer(function, "n_documents", n_documents),
+            n_bytes=integer(function, "n_bytes", n_bytes),
         )
 
     @classmethod
@@ -173,6 +178,9 @@ class PretokenCounts(Mapping[bytes, int]):
 
         What is learned from them is an approximation: rare pretokens together may decide a merge.
         """
+        min_count = integer("at_least()", "min_count", min_count)
+        if min_count < 1:
+            raise ValueError(f"at_least(): min_count must be at least 1, got {min_count}")
         return PretokenCounts.of(self._header(), self._entries.at_least(min_count))
 
     def merge(self, other: PretokenCounts) -> PretokenCounts:
@@ -185,8 +193,8 @@ class PretokenCounts(Mapping[bytes, int]):
             raise TypeError(f"merge(): other must be PretokenCounts, got {type(other).__name__}")
         self._header().check_same(other._header(), "merge()", "these", "the others")
         check_total(self.total + other.total)
-        entries = joined([self._entries, _moved(other._entries, self.n_bytes)])
         header = _sum([self._header(), other._header()])
+        entries = joined([self._entries, _moved(other._entries, self.n_bytes)])
         return PretokenCounts.of(header, entries.sorted_and_added())
 
     def __add__(self, other: PretokenCounts) -> PretokenCounts:
@@ -222,6 +230,20 @@ class PretokenCounts(Mapping[bytes, int]):
             documents=self.n_documents,
             size=self.n_bytes,
         )
+
+
+def packed_counts(function: str, counts: Mapping[bytes, int]) -> tuple[PackedBytes, npt.NDArray[np.int64]]:
+    """Return the pretokens and counts of a mapping, as `PretokenCounts.from_dict` takes them."""
+    for key, count in counts.items():
+        if not isinstance(key, bytes):
+            raise TypeError(f"{function}: counts must have bytes as keys, got {show(key)}")
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
+            raise TypeError(f"{function}: counts must have int values, got {show(count)} for {key!r:.80}")
+        if count < 0:
+            raise ValueError(f"{function}: counts must be 0 or more, got {count} for {key!r:.80}")
+    kept = {key: int(count) for key, count in counts.items() if key and count}
+    check_total(sum(kept.values()))
+    return PackedBytes.of(kept), np.fromiter(kept.values(), np.int64, len(kept))
 
 
 @overload
@@ -304,8 +326,7 @@ def _nothing(positions: bool) -> Entries:
 
 def _sum(headers: Sequence[Header]) -> Header:
     """Return the header of the counts of all parts."""
-    return replace(
-        headers[0],
-        documents=sum(header.documents for header in headers),
-        size=sum(header.size for header in headers),
-    )
+    documents, size = sum(header.documents for header in headers), sum(header.size for header in headers)
+    if max(documents, size) > MAX_NUMBER:
+        raise TrainingError(f"the documents or their bytes add up to 2**63 or more: {documents}, {size}")
+    return replace(headers[0], documents=documents, size=size)

@@ -27,6 +27,8 @@ import numpy.typing as npt
 from fastbpe import core
 from fastbpe.core.packed import PackedBytes
 from fastbpe.errors import TrainingError
+from fastbpe.formats import named_splits
+from fastbpe.ids import show
 from fastbpe.spec import UNICODE_VERSION, Split
 
 MAGIC = b"FBPECNT1"
@@ -34,6 +36,7 @@ VERSION = 1
 BLOCK = 64 << 10
 MAX_NUMBER = 2**63 - 1
 MAX_HEADER = 1 << 24
+MAX_SPECIAL = 1 << 23  # of it for special tokens
 MAX_KEY = 1 << 31
 UNITS = ("document", "line")
 # What must agree before counts may be added: all that decides what is counted.
@@ -115,6 +118,8 @@ class Header:
     def to_bytes(self) -> bytes:
         """Return magic, version, JSON and checksum; as long whatever the numbers are."""
         texts = [json.dumps(asdict(header), sort_keys=True).encode() for header in (self, self._widest())]
+        if len(texts[1]) > MAX_HEADER:
+            raise TrainingError(f"a counts file can not hold a header of {len(texts[1])} bytes, more than {MAX_HEADER}")
         head = _HEAD.pack(MAGIC, VERSION, len(texts[1])) + texts[0].ljust(len(texts[1]))
         return head + struct.pack("<I", zlib.crc32(head))
 
@@ -130,6 +135,35 @@ class Header:
                 raise TrainingError(
                     f"{function}: {name} must be equal, got {one!r:.200} in {mine} and {two!r:.200} in {theirs}"
                 )
+
+
+def checked_splits(function: str, pattern: str) -> tuple[Split, ...]:
+    """Return what a pattern or its name stands for."""
+    if not isinstance(pattern, str):
+        raise TypeError(f"{function}: pattern must be a str, got {show(pattern)}")
+    if not pattern:
+        raise ValueError(f"{function}: pattern must be a name or a regular expression, got the empty text")
+    return named_splits(pattern, gaps=True)
+
+
+def checked_special_tokens(function: str, tokens: Sequence[str]) -> tuple[str, ...]:
+    """Return the special tokens; their order is that of their ids, so a set will not do."""
+    if isinstance(tokens, (str, bytes)) or not isinstance(tokens, Sequence):
+        raise TypeError(f"{function}: special_tokens must be a sequence of str, got {show(tokens)}")
+    seen: set[str] = set()
+    for index, token in enumerate(tokens):
+        if not isinstance(token, str):
+            raise TypeError(f"{function}: special_tokens must hold str, got {show(token)} at index {index}")
+        if not token:
+            raise ValueError(f"{function}: special_tokens must not hold the empty text, which is at index {index}")
+        if any("\ud800" <= char <= "\udfff" for char in token):
+            raise ValueError(f"{function}: special_tokens must be valid text, got a lone surrogate at index {index}")
+        if token in seen:
+            raise ValueError(f"{function}: special_tokens must differ, got {show(token)} again at index {index}")
+        seen.add(token)
+    if len(json.dumps(tuple(tokens))) > MAX_SPECIAL:
+        raise ValueError(f"{function}: special_tokens must have at most {MAX_SPECIAL} bytes as JSON, got more")
+    return tuple(tokens)
 
 
 def exact_sum(counts: npt.NDArray[np.int64]) -> int:
@@ -309,10 +343,10 @@ def _header_of(text: bytes) -> Header | None:
     try:
         fields: dict[str, Any] = json.loads(text)
         splits = tuple(Split(**split) for split in fields.pop("splits"))
-        header = Header(splits=splits, special_tokens=tuple(fields.pop("special_tokens")), **fields)
+        special_tokens = checked_special_tokens("", fields.pop("special_tokens"))
+        header = Header(splits=splits, special_tokens=special_tokens, **fields)
         sound = (
             all(type(split.pattern) is str and type(split.gaps) is bool for split in splits)
-            and all(type(token) is str for token in header.special_tokens)
             and all(type(getattr(header, name)) is int and 0 <= getattr(header, name) <= MAX_NUMBER for name in NUMBERS)
             and header.unit in UNITS
             and type(header.positions) is bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -53,3 +54,14 @@ def show(value: object) -> str:
     except Exception:  # a repr of the caller's, an integer of thousands of digits, a list in a list in a list
         text = "that cannot be shown"
     return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
+
+
+def integer(function: str, name: str, value: Any) -> int:
+    """Return what can serve as an index as an int; a bool is no number.
+
+    Raises:
+        TypeError: it cannot.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{function}: {name} must be an int, got {show(value)}")
+    return operator.index(value)

@@ -20,17 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbpe import core
-from fastbpe.checkpoint import Checkpoint, digest_of_counts
+from fastbpe.checkpoint import Checkpoint, check_checkpoint, digest_of_counts
 from fastbpe.core.packed import Merges, PackedBytes, PackedVocab
 from fastbpe.core.train_python import TIE_BREAKS, Start, byte_order
-from fastbpe.counting import Progress, checked_special_tokens, checked_splits
+from fastbpe.counting import Progress
 from fastbpe.counts import PretokenCounts, StrPath
+from fastbpe.counts_file import checked_special_tokens, checked_splits
 from fastbpe.errors import TrainingError
 from fastbpe.formats import named_splits
-from fastbpe.ids import show
+from fastbpe.ids import integer, show
 from fastbpe.pattern.named import PATTERNS
 from fastbpe.release import VERSION
-from fastbpe.spec import MAX_ID, MAX_TOKENS, AddedToken, Split, TokenizerSpec
+from fastbpe.spec import MAX_ID, MAX_TOKEN_BYTES, MAX_TOKENS, AddedToken, Split, TokenizerSpec
 from fastbpe.tokenizer import Tokenizer, check_threads, make_splitter
 
 __all__ = ["Plan", "TrainingReport"]
@@ -53,7 +54,7 @@ class TrainingReport:
         n_pretokens, n_unique_pretokens: all, and distinct ones.
         n_merges: learned, those of a checkpoint among them.
         n_resumed: taken from a checkpoint.
-        stopped: why: "vocab_size" was reached, or no pair reached "min_frequency".
+        stopped: why: "vocab_size" was reached, or no pair that may be merged reached "min_frequency".
         longest_tokens: of the merges, the longest first.
         memory_needed: of `train_superbpe`: bytes that its second stage may need, known before that begins.
         peak_memory: bytes, of the whole process since it began; None where the system does not say.
@@ -73,7 +74,10 @@ class TrainingReport:
 
     def __str__(self) -> str:
         """Several lines for people."""
-        reason = {"vocab_size": "vocab_size is reached", "min_frequency": "no pair occurs min_frequency times any more"}
+        reason = {
+            "vocab_size": "vocab_size is reached",
+            "min_frequency": "no pair that may be merged occurs min_frequency times",
+        }
         lines = [
             f"documents: {self.n_documents:,}, {self.n_bytes:,} bytes",
             f"pretokens: {self.n_pretokens:,}, {self.n_unique_pretokens:,} distinct",
@@ -135,6 +139,8 @@ class Plan:
             )
         if byte_ids not in BYTE_IDS:
             raise ValueError(f"{function}: byte_ids must be one of {', '.join(BYTE_IDS)}, got {show(byte_ids)}")
+        if init is not None and byte_ids != "value":
+            raise ValueError(f"{function}: byte_ids must be 'value' with init, whose ids stay, got {byte_ids!r}")
         if tie_break not in TIE_BREAKS:
             raise ValueError(f"{function}: tie_break must be one of {', '.join(TIE_BREAKS)}, got {show(tie_break)}")
         check_threads(function, threads)
@@ -144,7 +150,9 @@ class Plan:
         self._alphabet = bytes(byte_order("huggingface" if byte_ids == "huggingface" else "smallest_id"))
         self.n_merges = self._count_merges()
         if checkpoint is not None:
-            os.stat(os.path.dirname(os.fspath(checkpoint)) or ".")  # better now than after hours of counting
+            if not isinstance(checkpoint, (str, os.PathLike)):
+                raise TypeError(f"{function}: checkpoint must be a path or None, got {show(checkpoint)}")
+            check_checkpoint(checkpoint, self._belongs())  # better now than after hours of counting
         self._spec(Merges.of(()), None)  # finds special tokens that no vocabulary can hold,
         make_splitter(self.splits, True)  # and a pattern that cannot be used
         self.begin = time.perf_counter()
@@ -267,7 +275,13 @@ class Plan:
             record = None
             if self._checkpoint is not None:
                 checkpoint = stack.enter_context(
-                    Checkpoint(self._checkpoint, self._belongs(pretokens, weights, firsts if self.positions else None))
+                    Checkpoint(
+                        self._checkpoint,
+                        {
+                            "counts": digest_of_counts(pretokens, weights, firsts if self.positions else None),
+                            **self._belongs(),
+                        },
+                    )
                 )
                 known = self._known(checkpoint.merges)
                 record = checkpoint.append
@@ -305,21 +319,31 @@ class Plan:
         return int((np.diff(self._start(pretokens, list(merges)).offsets) * weights.astype(np.float64)).sum())
 
     def _numbered(self) -> list[bytes]:
-        """Return the tokens that training begins with, in the order of their numbers."""
-        if self._init is not None:
+        """Return the tokens that training begins with, in the order of their numbers, by which ties may go."""
+        single = [bytes([value]) for value in byte_order(self.tie_break)]
+        if self._init is None:
+            return single
+        if self.tie_break != "huggingface":
             return list(self._init.vocab)
-        return [bytes([value]) for value in byte_order(self.tie_break)]
+        return single + [token for token in self._init.vocab if len(token) > 1]  # as if they had been learned here
 
     def _known(self, pairs: NDArray[np.uint32]) -> list[tuple[bytes, bytes]]:
         """Return the merges that a checkpoint holds, as many as are wanted."""
         tokens = self._numbered()
         known: list[tuple[bytes, bytes]] = []
+        there = set(tokens)
         for left, right in pairs[: self.n_merges].tolist():
+            where = f"{os.fspath(self._checkpoint or '')}: merge {len(known)} of the checkpoint"
             if max(left, right) >= len(tokens):
-                raise TrainingError(f"{os.fspath(self._checkpoint or '')}: merge {len(known)} of the checkpoint joins "
-                                    f"a token that is not there yet")  # fmt: skip
+                raise TrainingError(f"{where} joins a token that is not there yet")
+            if len(tokens[left]) + len(tokens[right]) > MAX_TOKEN_BYTES:
+                raise TrainingError(f"{where} makes a token of more than {MAX_TOKEN_BYTES} bytes")
+            product = tokens[left] + tokens[right]
+            if product in there:
+                raise TrainingError(f"{where} makes a token that is there already")
             known.append((tokens[left], tokens[right]))
-            tokens.append(tokens[left] + tokens[right])
+            tokens.append(product)
+            there.add(product)
         return known
 
     def _start(self, pretokens: Sequence[bytes], known: list[tuple[bytes, bytes]]) -> Start:
@@ -351,15 +375,11 @@ class Plan:
             place += len(part)
         return Start(tokens, offsets, joined)
 
-    def _belongs(
-        self, pretokens: Sequence[bytes], weights: NDArray[np.int64], firsts: NDArray[np.uint64] | None
-    ) -> dict[str, Any]:
-        """Return what decides the merges; their number does not."""
+    def _belongs(self) -> dict[str, Any]:
+        """Return what decides the merges beside the counts; their number does not."""
         return {
-            "counts": digest_of_counts(pretokens, weights, firsts),
             "init": None if self._init is None else self._init.fingerprint,
-            "length_unit": self.length_unit if self.max_token_length is not None else None,
-            "max_token_length": self.max_token_length,
+            "max_token_length": self.max_token_length and [self.max_token_length, self.length_unit],
             "min_frequency": self.min_frequency,
             "tie_break": self.tie_break,
         }
@@ -480,9 +500,3 @@ def _peak_memory() -> int | None:
     import resource  # not on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def integer(function: str, name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{function}: {name} must be an int, got {show(value)}")
-    return operator.index(value)

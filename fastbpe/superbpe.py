@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from fastbpe.counting import Progress, Sources, count_files
+from fastbpe.counting import Progress, Sources, checked_paths, count_files
 from fastbpe.counts import PretokenCounts
 from fastbpe.errors import TrainingError
-from fastbpe.merging import Plan, TrainingReport, integer, pattern_name
+from fastbpe.ids import integer
+from fastbpe.merging import Plan, TrainingReport, pattern_name
 from fastbpe.tokenizer import Tokenizer
 
 __all__ = ["SUPERWORDS", "train_superbpe"]
@@ -95,6 +97,9 @@ def train_superbpe(
             f"{function}: transition_size must be {least} (256 bytes and {len(plan.boundaries)} special "
             f"tokens) to vocab_size, {plan.vocab_size}, got {transition_size}"
         )
+    for path in checked_paths(function, sources):
+        if Path(path).is_fifo():
+            raise ValueError(f"{function}: sources are read twice, and {os.fspath(path)} is a pipe")
     first = Plan(
         function, transition_size, pattern=pattern, special_tokens=plan.boundaries, tie_break=tie_break,
         min_frequency=min_frequency, max_token_length=max_token_length, length_unit=length_unit, threads=threads,

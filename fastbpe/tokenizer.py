@@ -172,7 +172,7 @@ class Tokenizer:
         write_whole(path, formats.write(self._boxed() if format == "fbpe" else self.spec, format))
 
     def shrink(self, vocab_size: int) -> Tokenizer:
-        """Return the same tokenizer with fewer ids, as if it had been trained to that size.
+        """Return the same tokenizer with fewer ids, as if it had been trained to that size without chosen ids.
 
         The tokens of the least ids stay, and the merges that make them. Special and other added tokens stay all; those
         that stood behind every ordinary token follow the last one, in their order, and the others keep their ids.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fastbpe.counting import Progress, Sources, count_files, count_texts
-from fastbpe.counts import PretokenCounts, StrPath
+from fastbpe.counts import PretokenCounts, StrPath, packed_counts
 from fastbpe.errors import TrainingError
 from fastbpe.ids import show
 from fastbpe.merging import Plan, TrainingReport, pattern_name, same_patterns
@@ -49,7 +49,8 @@ def train(
     is an error.  The result depends on the files and the options alone.
 
     With `init` the ids of that tokenizer stay as they are, and merges are added behind them, learned from the text as
-    it encodes it.  A merge that would spell a token that is there already is passed over.
+    it encodes it.  A merge that would spell a token that is there already is passed over.  Ties that go by ids go by
+    those of `init`, but for "huggingface", to which single bytes always come in the order of its alphabet.
 
     With `checkpoint` the merges are also written to that file as they are found, every few seconds.  The same call
     goes on from there if it was killed, and gives the same result; so does one with another `vocab_size`.
@@ -58,7 +59,7 @@ def train(
         sources: a path, or a sequence of paths.
         vocab_size: bytes, merges and special tokens together; with `init` all its ids, and the new ones.
         pattern: the split pattern, or its name in `fastbpe.patterns`; None means that of `init`, or "gpt2".  Counts
-            for `init` are made with `pattern=init.pattern`.
+            for `init` are made with `pattern=init.pattern, special_tokens=list(init.special_tokens)`.
         special_tokens: text that becomes one token each, in the order of their ids, or a mapping to their ids.
         tie_break: which of equally frequent pairs is merged: "lexicographic" (the greater pair of byte strings),
             "huggingface" (as `tokenizers`, fed documents, with all bytes in its initial alphabet), "smallest_id" (as
@@ -66,8 +67,8 @@ def train(
         min_frequency: pairs that occur less often are not merged.
         max_token_length: no merge makes a longer token.
         length_unit: what `max_token_length` is in: "bytes" or "characters".
-        byte_ids: the order of the ids of single bytes: by "value", or that of "huggingface"'s alphabet, which with
-            special tokens at the ids from 0 on gives the ids of its trainer.
+        byte_ids: the order of the ids of single bytes, where there is no `init`: by "value", or that of
+            "huggingface"'s alphabet, which with special tokens at the ids from 0 on gives the ids of its trainer.
         unit: what a text is to the pattern: "document", or "line" as to `tokenizers` that is given files.
         init: a tokenizer whose vocabulary is extended.
         checkpoint: a file for the merges so far.
@@ -190,12 +191,16 @@ def _checked_counts(function: str, counts: Any, plan: Plan) -> PretokenCounts:
     if not isinstance(counts, PretokenCounts):
         if not isinstance(counts, Mapping):
             raise TypeError(f"{function}: counts must be PretokenCounts or a mapping, got {show(counts)}")
-        return PretokenCounts.from_dict(counts, splits=plan.splits, special_tokens=plan.boundaries)
+        return PretokenCounts(*packed_counts(function, counts), splits=plan.splits, special_tokens=plan.boundaries)
     if not same_patterns(plan.splits, counts.splits):
-        raise TrainingError(f"{function}: pattern must be that of the counts, {pattern_name(counts.splits)!r}")
+        raise TrainingError(
+            f"{function}: counts were made with the pattern {pattern_name(counts.splits)!r}, not with that of the "
+            f"training, {pattern_name(plan.splits)!r}"
+        )
     if set(plan.boundaries) != set(counts.special_tokens):
         raise TrainingError(
-            f"{function}: special_tokens must be those of the counts, {counts.special_tokens}, got {plan.boundaries}"
+            f"{function}: counts were made with the special_tokens {list(counts.special_tokens)!r:.200}, not with "
+            f"those of the training, {list(plan.boundaries)!r:.200}, which are those of init and those given"
         )
     return counts
 

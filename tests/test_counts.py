@@ -72,7 +72,7 @@ def test_counter_keeps_pretokens_of_every_length_apart(core):
 
 
 def make(counts=SMALL, **fields) -> PretokenCounts:
-    return PretokenCounts.from_dict(counts, **{"splits": SPLITS, **fields})
+    return PretokenCounts.from_dict(counts, **{"pattern": SPLITS, **fields})
 
 
 def test_it_is_a_mapping():
@@ -127,10 +127,13 @@ def test_merging_adds():
     assert make() + make({}) == make()
 
 
-@pytest.mark.parametrize(("field", "value"), [("splits", (Split(GPT2, gaps=False),)), ("special_tokens", ("<|e|>",))])
-def test_counts_of_different_kinds_do_not_merge(field, value):
+@pytest.mark.parametrize(
+    ("field", "other"),
+    [("splits", {"pattern": (Split(GPT2, gaps=False),)}), ("special_tokens", {"special_tokens": ("<|e|>",)})],
+)
+def test_counts_of_different_kinds_do_not_merge(field, other):
     with pytest.raises(TrainingError, match=field):
-        make().merge(make(**{field: value}))
+        make().merge(make(**other))
 
 
 def test_sums_past_64_bits_are_refused():
@@ -147,6 +150,49 @@ def test_wrong_items_are_refused():
         make({b"a": 1.0})
     with pytest.raises(ValueError, match="0 or more, got -1"):
         make({b"a": -1})
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"n_bytes": -1}, ValueError, r"n_bytes must be 0 to 2\*\*63 - 1, got -1"),
+        ({"n_documents": 2**63}, ValueError, "n_documents must be 0 to"),
+        ({"n_bytes": "x"}, TypeError, "n_bytes must be an int, got str 'x'"),
+        ({"special_tokens": [1]}, TypeError, "special_tokens must hold str, got int 1 at index 0"),
+        ({"special_tokens": "<|e|>"}, TypeError, "special_tokens must be a sequence of str"),
+        ({"special_tokens": ["a" * 2**23]}, ValueError, "special_tokens must have at most 8388608 bytes as JSON"),
+        ({"pattern": 7}, TypeError, "pattern must be a str, got int 7"),
+        ({"pattern": ("gpt2",)}, TypeError, "pattern must be a str, got tuple"),
+        ({"pattern": ""}, ValueError, "pattern must be a name or a regular expression"),
+        ({"unit": "x"}, ValueError, "unit must be one of document, line"),
+    ],
+)
+def test_what_no_file_could_hold_is_refused(fields, error, words):
+    with pytest.raises(error, match=rf"from_dict\(\): {words}"):
+        make(**fields)
+
+
+def test_names_of_patterns_and_numbers_of_numpy(tmp_path):
+    value = make(pattern="gpt2", n_bytes=np.int64(3))
+    assert value.splits == make().splits
+    value.save(tmp_path / "counts")
+    assert PretokenCounts.load(tmp_path / "counts") == value
+
+
+def test_documents_and_bytes_past_63_bits_are_refused(tmp_path):
+    half = make(n_bytes=2**62)
+    half.save(tmp_path / "counts")
+    for parts in ([half, half], [tmp_path / "counts"] * 5):
+        for output in (None, tmp_path / "sum"):
+            with pytest.raises(TrainingError, match=r"add up to 2\*\*63 or more"):
+                merge_counts(parts, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["counts"]
+
+
+@pytest.mark.parametrize("min_count", [0, -1, "x", 1.5])
+def test_a_wrong_min_count(min_count):
+    with pytest.raises((ValueError, TypeError), match=r"at_least\(\): min_count must be"):
+        make().at_least(min_count)
 
 
 def test_a_damaged_block_names_itself_and_is_the_last_that_is_read(tmp_path):

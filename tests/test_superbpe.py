@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 
@@ -247,6 +248,13 @@ def test_on_the_command_line(novel_file, tmp_path, capsys):
         ["train", str(novel_file), *options, "--overwrite", "--transition-size", "500", "--max-memory", "16800000"],
     )
     assert result.exit_code == 1 and "max_memory, 16800000, allows" in result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes with names are of POSIX")
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="sources are read twice, and .*pipe is a pipe"):
+        fastbpe.train_superbpe(tmp_path / "pipe", 300, transition_size=280)
 
 
 def test_a_wrong_type():

@@ -20,6 +20,7 @@ import pytest
 import fastbpe
 from fastbpe import checkpoint as checkpoints
 from fastbpe.core import train_python
+from fastbpe.counts_file import checked_splits
 from tests.bpe_definition import quadratic_merges
 from tests.test_train_merges import RULES, random_counts
 
@@ -32,7 +33,7 @@ def text(novel) -> str:
 
 
 def counted(text: str, pattern: str = "gpt2", special=(), **options) -> fastbpe.PretokenCounts:
-    splits = fastbpe.counting.checked_splits("", pattern)
+    splits = checked_splits("", pattern)
     return fastbpe.counting.count_texts([text], splits, special, None, **options)
 
 
@@ -102,6 +103,11 @@ def test_max_token_length(core, monkeypatch, unit, longest):
         ({"max_token_length": "4"}, TypeError, "max_token_length must be an int"),
         ({"length_unit": "words"}, ValueError, "length_unit must be one of bytes, characters"),
         ({"byte_ids": "x"}, ValueError, "byte_ids must be one of value, huggingface"),
+        (
+            {"byte_ids": "huggingface", "init": fastbpe.get_encoding("gpt2")},
+            ValueError,
+            "byte_ids must be 'value' with",
+        ),
         ({"threads": 0}, ValueError, "threads must be 1 to 1024"),
         ({"report": {}}, TypeError, "report must be a TrainingReport"),
         ({"init": "gpt2"}, TypeError, "init must be a Tokenizer"),
@@ -337,7 +343,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, text):
     for options, name in (
         ({"tie_break": "smallest_id"}, "tie_break"),
         ({"min_frequency": 2}, "min_frequency"),
-        ({"max_token_length": 9}, "length_unit, max_token_length"),
+        ({"max_token_length": 9}, "max_token_length"),
         ({"init": fastbpe.get_encoding("gpt2"), "vocab_size": 51_000}, "init"),
     ):
         with pytest.raises(
@@ -413,10 +419,133 @@ def test_merges_are_synced_while_training_goes_on(tmp_path, monkeypatch, core):
     path = tmp_path / "c"
     with checkpoints.Checkpoint(path, {"a": 1}) as file:
         header = path.stat().st_size
-        file.append(np.array([[1, 2], [3, 4]], dtype=np.uint32))
+        file.append(0, np.array([[1, 2], [3, 4]], dtype=np.uint32))
         assert path.stat().st_size == header + 24
     with checkpoints.Checkpoint(path, {"a": 1}) as file:
         assert file.merges.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("at", range(7))
+def test_merges_that_come_again_after_an_error_are_written_once(tmp_path, monkeypatch, error, at):
+    """An error falls into any of the calls that writing makes; what was passed on then comes again, with more."""
+    pairs = np.arange(20, dtype=np.uint32).reshape(10, 2)
+    with checkpoints.Checkpoint(tmp_path / "whole", {}) as file:
+        file.append(0, pairs)
+    calls = iter(range(10**6))
+
+    def failing(call):
+        def wrapper(*args):
+            result = call(*args)
+            if next(calls) == at:
+                raise error
+            return result
+
+        return wrapper
+
+    monkeypatch.setattr(checkpoints, "SYNC_SECONDS", 0.0)
+    with checkpoints.Checkpoint(tmp_path / "c", {}) as file:
+        file.append(0, pairs[:2])
+    with checkpoints.Checkpoint(tmp_path / "c", {}) as file:
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints.os, "fsync", failing(os.fsync))
+            patch.setattr(checkpoints.zlib, "crc32", failing(checkpoints.zlib.crc32))
+            with pytest.raises(type(error)):
+                file.append(0, pairs[2:5])
+                file.append(3, pairs[5:8])
+        file.append(0, pairs[2:8])
+        file.append(6, pairs[8:])
+    assert (tmp_path / "c").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_training_stopped_while_it_syncs_goes_on(tmp_path, monkeypatch):
+    r = random.Random(3)
+    counts = {bytes(r.choices(b"abcdefgh", k=20)): r.randrange(1, 9) for _ in range(3000)}
+    monkeypatch.setattr(f"{fastbpe.core.train_merges.__module__}.PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "SYNC_SECONDS", 0.0)
+    whole = fastbpe.train_from_counts(counts, 900)
+    calls, sync = iter(range(10**6)), checkpoints.Checkpoint._sync
+
+    def interrupted(checkpoint):
+        sync(checkpoint)
+        if next(calls) == 0:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoint, "_sync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fastbpe.train_from_counts(counts, 900, checkpoint=tmp_path / "c")
+    report = fastbpe.TrainingReport()
+    assert fastbpe.train_from_counts(counts, 900, checkpoint=tmp_path / "c", report=report) == whole
+    assert 0 < report.n_resumed < 644
+
+
+def crafted(path: Path, header: bytes | None = None, records: list[tuple[int, int]] | None = None) -> None:
+    """Put another header or other records into a checkpoint, with checksums as they should be."""
+    data = path.read_bytes()
+    size = int.from_bytes(data[8:12], "little")
+    text = data[12 : 12 + size] if header is None else header
+    whole = data[:8] + len(text).to_bytes(4, "little") + text
+    whole += checkpoints.zlib.crc32(whole).to_bytes(4, "little")
+    checksum = 0
+    for left, right in records or []:
+        pair = left.to_bytes(4, "little") + right.to_bytes(4, "little")
+        checksum = checkpoints.zlib.crc32(pair, checksum)
+        whole += pair + checksum.to_bytes(4, "little")
+    path.write_bytes(whole)
+
+
+def test_crafted_checkpoints_are_refused(tmp_path):
+    path = tmp_path / "c"
+    counts = {b"aaaa bcbc": 5}
+    fastbpe.train_from_counts(counts, 256, checkpoint=path)
+    whole = path.read_bytes()
+    for header in (b"[]", b"null", b'"x"', b"", b"{", b"\xff", b"[" * 100_000):
+        crafted(path, header)
+        with pytest.raises(fastbpe.TrainingError, match="the header of the checkpoint is damaged"):
+            fastbpe.train_from_counts(counts, 300, checkpoint=path)
+    a = 255 - ord("a")  # a byte's number, by the rule for ties
+    for records, words in (
+        ([(a, a), (a, a)], "merge 1 of the checkpoint makes a token that is there already"),
+        ([(a, a), (a, 256), (256, a)], "merge 2 of the checkpoint makes a token that is there already"),
+        ([(a, a), *((n, n) for n in range(256, 296))], "merge 16 of the checkpoint makes a token of more than 65536"),
+        ([(a, 256)], "merge 0 of the checkpoint joins a token that is not there yet"),
+    ):
+        path.write_bytes(whole)
+        crafted(path, None, records)
+        with pytest.raises(fastbpe.TrainingError, match=words):
+            fastbpe.train_from_counts(counts, 400, checkpoint=path)
+
+
+def test_a_wrong_checkpoint_is_refused_before_anything_is_read(tmp_path):
+    path = tmp_path / "c"
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(fastbpe.TrainingError, match="not a checkpoint"):
+        fastbpe.train("no such file", 300, checkpoint=path)
+    path.unlink()
+    fastbpe.train_from_counts({b"ab": 2}, 257, checkpoint=path)
+    with pytest.raises(fastbpe.TrainingError, match="another training: min_frequency differ"):
+        fastbpe.train("no such file", 300, checkpoint=path, min_frequency=2)
+    with pytest.raises(IsADirectoryError):
+        fastbpe.train("no such file", 300, checkpoint=tmp_path)
+    with pytest.raises(TypeError, match="checkpoint must be a path or None, got int 3"):
+        fastbpe.train("no such file", 300, checkpoint=3)
+
+
+@pytest.mark.parametrize(
+    ("rule", "byte_ids"),
+    # By smallest_id ties go by the ids of init, and these are other ones than without it with huggingface's.
+    [
+        (rule, ids)
+        for rule in RULES
+        for ids in ("value", "huggingface")
+        if (rule, ids) != ("smallest_id", "huggingface")
+    ],
+)
+def test_going_on_is_training_to_the_greater_size(text, rule, byte_ids):
+    begun = fastbpe.train_from_iterator([text], 400, tie_break=rule, byte_ids=byte_ids)
+    whole = fastbpe.train_from_iterator([text], 900, tie_break=rule, byte_ids=byte_ids)
+    assert fastbpe.train_from_iterator([text], 900, tie_break=rule, init=begun).vocab == whole.vocab
 
 
 # --- the report -----------------------------------------------------------------------------------------------------

@@ -490,7 +490,7 @@ cdef class Trainer(Words):
     def flush(self):
         """Pass on the merges that were not recorded yet."""
         if self.record is not None and self.n_recorded < self.n_merged:
-            self.record(self.pairs()[self.n_recorded :])
+            self.record(self.n_recorded, self.pairs()[self.n_recorded :])
             self.n_recorded = self.n_merged
 
     def pairs(self):

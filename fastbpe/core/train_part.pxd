@@ -313,6 +313,7 @@ cdef inline int part_begin(Part *part, size_t list, uint32_t n_tokens) except -1
         part.hits = <Hit *>resized(NULL, room, sizeof(Hit))
         part.room_hits = room
     part.n_touched = part.n_hits = 0
+    part.done = 0
     part.rest = part.lists[list].n
     memset(&part.twins, 0, sizeof(Side))
     return 0

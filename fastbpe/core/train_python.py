@@ -55,7 +55,7 @@ TOO_LONG = (
 
 Pair: TypeAlias = tuple[int, int]
 Progress: TypeAlias = Callable[[int, int], None]
-Record: TypeAlias = Callable[[npt.NDArray[np.uint32]], None]
+Record: TypeAlias = Callable[[int, npt.NDArray[np.uint32]], None]
 
 
 @dataclass
@@ -120,8 +120,9 @@ def train_merges(
             and a space, is passed over.
         start: the tokens that the words consist of; without it, bytes.  Only new merges are returned, and a pair that
             would spell a token of the start is passed over.
-        record: called with new merges every now and then, as uint32 [n, 2] of numbers of tokens (those of the
-            start, then merges in order; without a start bytes in the order of the rule), until all were passed on.
+        record: called with the number of a merge, and it and those after it, every now and then, as uint32 [n, 2] of
+            numbers of tokens (those of the start, then merges in order; without a start bytes in the order of the
+            rule), until all were passed on.  After an error some may come again.
         threads: at most so many threads of the native twin; the merges do not depend on it.
         seconds: filled with the time by phase: "load", "build" (of all pairs), "merge".
         consume: whether the native twin may empty `words` (PackedBytes) and `start` once it has them, to save their
@@ -343,5 +344,5 @@ class _Reporter:
     def flush(self) -> None:
         """Pass on the merges that were not recorded yet."""
         if self._record is not None and self._recorded < len(self._made):
-            self._record(np.array(self._made[self._recorded :], dtype=np.uint32))
+            self._record(self._recorded, np.array(self._made[self._recorded :], dtype=np.uint32))
             self._recorded = len(self._made)

@@ -23,11 +23,10 @@ from fastbpe.counting import (
     Progress,
     Sources,
     checked_paths,
-    checked_special_tokens,
-    checked_splits,
     part_places,
 )
 from fastbpe.counts import PretokenCounts, StrPath, merge_counts
+from fastbpe.counts_file import checked_special_tokens, checked_splits
 from fastbpe.ids import show
 from fastbpe.sources import is_plain
 from fastbpe.spec import Split
