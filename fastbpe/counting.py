@@ -24,7 +24,7 @@ from fastbpe.counts_file import UNITS, CountsWriter, Entries, Header, checked_sp
 from fastbpe.errors import TrainingError
 from fastbpe.files import whole_file
 from fastbpe.ids import show
-from fastbpe.sources import PlainFile, is_compressed_text, is_plain, read_blocks, read_documents
+from fastbpe.sources import PlainFile, checked_size, is_compressed_text, is_plain, read_blocks, read_documents
 from fastbpe.spec import Split
 from fastbpe.spill import LEAST_MEMORY, Spill
 from fastbpe.streaming import to_utf8
@@ -93,7 +93,8 @@ def count_pretokens(
     """Count the pretokens of files, as `train` does before it merges.
 
     A file is one document; one that ends with .jsonl or .parquet holds one in each line or row, and .gz and .zst are
-    decompressed on the way.  The counts do not depend on the number of threads, nor on the memory.
+    decompressed on the way; one that looks so and has no such ending is refused.  The counts do not depend on the
+    number of threads, nor on the memory.
 
     Large files are counted by all threads, but a .gz or .zst that is one document by one thread alone, while the others
     wait: many of them are better counted apart and merged.
@@ -304,8 +305,8 @@ class Counting:
 
     def files(self, paths: Sequence[StrPath], text_field: str) -> None:
         """Count files."""
-        # All sizes first: a path that does not exist ends the training before hours of counting.
-        self._total = total = sum(os.stat(path).st_size for path in paths)
+        # All of them first: one that does not exist or is no text ends the training before hours of counting.
+        self._total = total = sum(map(checked_size, paths))
         if not all(map(is_plain, paths)):
             self._total = None
         threads = self._threads if self._total is None else min(self._threads, total // RANGE + 1)

@@ -1,7 +1,8 @@
 """Files that hold documents: JSON lines, Parquet, and what gzip and Zstandard compress.
 
 NAME.jsonl and NAME.parquet hold many documents, one in each line or row.  NAME.gz and NAME.zst are what NAME without
-the ending would be.  Any other file is one document, as it is.
+the ending would be.  Any other file is one document, as it is; one that begins as a compressed file, an archive, a
+Parquet file or a file of counts does, is refused.  The case of an ending does not matter.
 """
 
 from __future__ import annotations
@@ -11,18 +12,36 @@ import importlib
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
+from fastbpe.counts_file import MAGIC
 from fastbpe.errors import TrainingError
 from fastbpe.ids import show
 from fastbpe.streaming import to_utf8
 
-__all__ = ["PlainFile", "is_compressed_text", "is_plain", "read_blocks", "read_documents"]
+__all__ = ["PlainFile", "checked_size", "is_compressed_text", "is_plain", "read_blocks", "read_documents"]
 
 COMPRESSED = (".gz", ".zst")
+# How files begin that are no text, what they are, and what is to be done with them.
+OTHERS = (
+    (rb"\x1f\x8b", "gzip data", "end its name with .gz"),
+    (rb"\x28\xb5\x2f\xfd", "Zstandard data", "end its name with .zst"),
+    (rb"\xfd7zXZ\0", "xz data", "decompress it"),
+    (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "bzip2 data", "decompress it"),
+    (rb"PK\x03\x04", "a zip archive", "unpack it"),
+    (rb"PAR1", "a Parquet file", "end its name with .parquet"),
+    (
+        re.escape(MAGIC),
+        "pretoken counts",
+        "give train_from_counts() what PretokenCounts.load() reads of it, or `fastbpe train` a name that ends with "
+        ".fbc",
+    ),
+)
+LONGEST_START = 10  # bytes
 ROWS = 1024  # of a Parquet file, held at once
 FRAME_STEP = 4096  # bytes of a Zstandard file, taken at once
 BUFFER = 1 << 17
@@ -30,17 +49,33 @@ BUFFER = 1 << 17
 
 def is_plain(path: str | os.PathLike[str]) -> bool:
     """Return whether a file is one document as it is."""
-    return not os.fspath(path).endswith((*COMPRESSED, ".jsonl", ".parquet"))
+    return not os.fspath(path).lower().endswith((*COMPRESSED, ".jsonl", ".parquet"))
 
 
 def is_compressed_text(path: str | os.PathLike[str]) -> bool:
     """Return whether a file is one document, compressed."""
-    name = os.fspath(path)
+    name = os.fspath(path).lower()
     return name.endswith(COMPRESSED) and is_plain(os.path.splitext(name)[0])
 
 
+def checked_size(path: str | os.PathLike[str]) -> int:
+    """Return the bytes of a file.
+
+    Raises:
+        TrainingError: its name says that it is one document as it is, but it begins as no text does.
+    """
+    status = os.stat(path)
+    if is_plain(path) and stat.S_ISREG(status.st_mode):
+        PlainFile(path).close()
+    return status.st_size
+
+
 class PlainFile:
-    """An open file, closed when the last part of it is read; threads may read it at once."""
+    """An open file, closed when the last part of it is read; threads may read it at once.
+
+    Raises:
+        TrainingError: it begins as no text does; that is not asked of pipes.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
@@ -50,6 +85,11 @@ class PlainFile:
         self.size = status.st_size
         self.regular = stat.S_ISREG(status.st_mode)
         self.parts = 1  # that wait, and one for who makes them
+        start = os.pread(self.handle, LONGEST_START, 0) if self.regular else b""
+        for begins, kind, advice in OTHERS:
+            if re.match(begins, start):
+                self.close()
+                raise TrainingError(f"{os.fspath(path)}: looks like {kind}, not like a text: {advice}")
 
     def changed(self, size: int) -> TrainingError:
         return _changed(self.path, self.size, size)
@@ -149,7 +189,7 @@ def read_documents(path: str | os.PathLike[str], field: str) -> Iterator[bytes]:
         ImportError: a package is missing; it names the extra.
     """
     name = os.fspath(path)
-    return _parquet(name, field) if name.endswith(".parquet") else _json_lines(name, field)
+    return _parquet(name, field) if name.lower().endswith(".parquet") else _json_lines(name, field)
 
 
 def read_blocks(path: str | os.PathLike[str], size: int) -> Iterator[bytes]:
@@ -161,9 +201,9 @@ def read_blocks(path: str | os.PathLike[str], size: int) -> Iterator[bytes]:
 
 def _decompressed(file: IO[bytes], name: str, step: Callable[[IO[bytes]], bytes]) -> Iterator[bytes]:
     """Yield what an open file stands for, a step at a time."""
-    if name.endswith(".gz"):
+    if name.lower().endswith(".gz"):
         file = cast("IO[bytes]", gzip.GzipFile(fileobj=file))
-    elif name.endswith(".zst"):
+    elif name.lower().endswith(".zst"):
         file = io.BufferedReader(_Frames(file, name), BUFFER)
     while True:
         try:

@@ -5,8 +5,10 @@ Oracle: the Python counter on whole documents, which is held against `regex` and
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import random
 import signal
@@ -377,6 +379,54 @@ def test_a_damaged_gz_is_named(tmp_path):
         (tmp_path / "a.gz").write_bytes(content)
         with pytest.raises(fastbpe.TrainingError, match=r"a\.gz: cannot be decompressed"):
             fastbpe.count_pretokens(tmp_path / "a.gz")
+
+
+def test_endings_count_without_case(tmp_path):
+    line = b'{"text": "one two"}\n'
+    (tmp_path / "a.JSONL").write_bytes(line)
+    (tmp_path / "b.jsonl.GZ").write_bytes(gzip.compress(line))
+    (tmp_path / "c.TXT.Gz").write_bytes(gzip.compress(b"one two"))
+    counts = [dict(fastbpe.count_pretokens(path)) for path in sorted(tmp_path.iterdir())]
+    assert counts == [{b"one": 1, b" two": 1}] * 3
+
+
+NO_TEXTS = {
+    "gzip data, .* end its name with .gz": gzip.compress(b"one two"),
+    "Zstandard data, .* end its name with .zst": bytes.fromhex("28b52ffd") + b"rest",
+    "xz data, .* decompress it": lzma.compress(b"one two"),
+    "bzip2 data, .* decompress it": bz2.compress(b"one two"),
+    "bzip2 data": bz2.compress(b""),
+    "a zip archive, .* unpack it": b"PK\x03\x04rest",
+    "a Parquet file, .* end its name with .parquet": b"PAR1\x15\x04",
+    "pretoken counts, .* train_from_counts": None,
+}
+
+
+@pytest.mark.parametrize("message", NO_TEXTS)
+def test_what_is_no_text_is_refused_before_counting(tmp_path, monkeypatch, message):
+    monkeypatch.setattr("fastbpe.counting.PROGRESS_SECONDS", 0)
+    first, wrong = write(tmp_path, b"one two", NO_TEXTS[message] or b"")
+    if not NO_TEXTS[message]:
+        fastbpe.count_pretokens(first).save(wrong)
+    seen: list[object] = []
+    for call in (fastbpe.count_pretokens, lambda paths, **options: fastbpe.train(paths, 257, **options)):
+        with pytest.raises(fastbpe.TrainingError, match=rf"1\.txt: looks like {message}"):
+            call([first, wrong], progress=lambda *now: seen.append(now))
+    assert seen == []
+
+
+@pytest.mark.parametrize("text", [b"", b"\x1f", b"BZh9 is a text", b"PK", b"FBPECNT"])
+def test_what_may_be_a_text_is_counted(tmp_path, text):
+    assert fastbpe.count_pretokens(write(tmp_path, text)).n_bytes == len(text)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe")
+def test_nothing_is_taken_from_a_pipe_beforehand(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    thread = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(b"one two"))
+    thread.start()
+    assert dict(fastbpe.count_pretokens(tmp_path / "pipe")) == {b"one": 1, b" two": 1}
+    thread.join()
 
 
 @pytest.mark.parametrize(
