@@ -127,8 +127,6 @@ def count_pretokens(
     """
     function = "count_pretokens()"
     splits, special = checked_splits(function, pattern), checked_special_tokens(function, special_tokens)
-    if not isinstance(text_field, str):
-        raise TypeError(f"{function}: text_field must be a str, got {show(text_field)}")
     paths = checked_paths(function, sources)
     with Counting(
         function, splits, special, progress, unit=unit, positions=positions, threads=threads,
@@ -195,12 +193,13 @@ def count_files(
     splits: tuple[Split, ...],
     special_tokens: tuple[str, ...],
     progress: Progress | None,
+    text_field: str,
     **options: Unpack[CountingOptions],
 ) -> PretokenCounts:
     """Count files for training; the options are those of `count_pretokens`."""
     paths = checked_paths(function, sources)
     with Counting(function, splits, special_tokens, progress, **options) as counting:
-        counting.files(paths, "text")
+        counting.files(paths, text_field)
         return counting.counts()
 
 
@@ -305,6 +304,8 @@ class Counting:
 
     def files(self, paths: Sequence[StrPath], text_field: str) -> None:
         """Count files."""
+        if not isinstance(text_field, str):
+            raise TypeError(f"{self._function}: text_field must be a str, got {show(text_field)}")
         # All of them first: one that does not exist or is no text ends the training before hours of counting.
         self._total = total = sum(map(checked_size, paths))
         if not all(map(is_plain, paths)):

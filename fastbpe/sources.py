@@ -45,6 +45,7 @@ LONGEST_START = 10  # bytes
 ROWS = 1024  # of a Parquet file, held at once
 FRAME_STEP = 4096  # bytes of a Zstandard file, taken at once
 BUFFER = 1 << 17
+OTHER_FIELD = "text_field (--text-field) names another"
 
 
 def is_plain(path: str | os.PathLike[str]) -> bool:
@@ -233,7 +234,9 @@ def _text_of(name: str, number: int, line: bytes, field: str) -> str | None:
     except (ValueError, RecursionError) as error:
         raise TrainingError(f"{name}:{number}: not a line of JSON: {error}") from None
     if not isinstance(value, dict) or field not in value:
-        raise TrainingError(f"{name}:{number}: expected an object with the field {field!r}, got {show(value)}")
+        raise TrainingError(
+            f"{name}:{number}: expected an object with the field {field!r}, got {show(value)}: {OTHER_FIELD}"
+        )
     text = value[field]
     if text is not None and not isinstance(text, str):
         raise TrainingError(f"{name}:{number}: the field {field!r} must be a text, got {show(text)}")
@@ -246,7 +249,8 @@ def _parquet(name: str, field: str) -> Iterator[bytes]:
         try:
             file = parquet.ParquetFile(handle)
             if field not in file.schema_arrow.names:
-                raise TrainingError(f"{name}: has no column {field!r}; it has {', '.join(file.schema_arrow.names)}")
+                names = ", ".join(file.schema_arrow.names)
+                raise TrainingError(f"{name}: has no column {field!r}; it has {names}: {OTHER_FIELD}")
             kind = file.schema_arrow.field(field).type
             if not any(is_kind(kind) for is_kind in (pyarrow.types.is_string, pyarrow.types.is_large_string)):
                 raise TrainingError(f"{name}: the column {field!r} must hold texts, it holds {kind}")

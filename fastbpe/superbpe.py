@@ -44,6 +44,7 @@ def train_superbpe(
     length_unit: str = "bytes",
     byte_ids: str = "value",
     unit: str = "document",
+    text_field: str = "text",
     threads: int | None = None,
     max_memory: int | None = None,
     progress: Progress | None = None,
@@ -105,7 +106,7 @@ def train_superbpe(
         min_frequency=min_frequency, max_token_length=max_token_length, length_unit=length_unit, threads=threads,
     )  # fmt: skip
     counts = count_files(
-        function, sources, first.splits, first.boundaries, progress,
+        function, sources, first.splits, first.boundaries, progress, text_field,
         unit=unit, positions=first.positions, threads=threads, max_memory=max_memory,
     )  # fmt: skip
     merges, _ = first.merges(counts, progress)
@@ -116,7 +117,7 @@ def train_superbpe(
         report.seconds["first stage"] = time.perf_counter() - begin
     plan.begin = time.perf_counter()
     again: PretokenCounts = count_files(
-        function, sources, plan.splits, plan.boundaries, progress,
+        function, sources, plan.splits, plan.boundaries, progress, text_field,
         unit=unit, positions=plan.positions, threads=threads,
     )  # fmt: skip
     if again.n_bytes != n_bytes:

@@ -30,6 +30,7 @@ def train(
     length_unit: str = "bytes",
     byte_ids: str = "value",
     unit: str = "document",
+    text_field: str = "text",
     init: Tokenizer | None = None,
     checkpoint: StrPath | None = None,
     threads: int | None = None,
@@ -70,6 +71,7 @@ def train(
         byte_ids: the order of the ids of single bytes, where there is no `init`: by "value", or that of
             "huggingface"'s alphabet, which with special tokens at the ids from 0 on gives the ids of its trainer.
         unit: what a text is to the pattern: "document", or "line" as to `tokenizers` that is given files.
+        text_field: the key or column of the text in .jsonl and .parquet.
         init: a tokenizer whose vocabulary is extended.
         checkpoint: a file for the merges so far.
         threads: 1 to 1024; None means one for each core.  The result does not depend on it.
@@ -94,7 +96,7 @@ def train(
         checkpoint=checkpoint, threads=threads, report=report,
     )  # fmt: skip
     counts = count_files(
-        "train()", sources, plan.splits, plan.boundaries, progress,
+        "train()", sources, plan.splits, plan.boundaries, progress, text_field,
         unit=unit, positions=plan.positions, threads=threads, max_memory=max_memory, temp_dir=temp_dir,
     )  # fmt: skip
     return plan.train(counts, progress, consume=True)

@@ -187,6 +187,16 @@ def test_train_then_use(tmp_path):
     assert run("info", out, "--json").exit_code == 0
 
 
+def test_train_takes_another_field(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"body": "one two one two"}\n')
+    common = ["train", path, "--vocab-size", 260, "--overwrite", "-o", tmp_path / "my.fbpe"]
+    assert "--text-field" in run(*common, code=1).stderr
+    for options in ([], ["--transition-size", 260]):
+        run(*common, *options, "--text-field", "body")
+        assert fastbpe.load(tmp_path / "my.fbpe").n_vocab == 260
+
+
 def test_convert_round_trip(gpt2, tmp_path):
     for name in ("a.json", "a.fbpe"):
         run("convert", "gpt2", tmp_path / name)

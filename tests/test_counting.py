@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -379,6 +380,20 @@ def test_a_damaged_gz_is_named(tmp_path):
         (tmp_path / "a.gz").write_bytes(content)
         with pytest.raises(fastbpe.TrainingError, match=r"a\.gz: cannot be decompressed"):
             fastbpe.count_pretokens(tmp_path / "a.gz")
+
+
+def test_training_takes_another_field(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"body": "one two one two"}\n')
+    wanted = fastbpe.train_from_iterator(["one two one two"], 260, pattern="o200k")
+    assert fastbpe.train(path, 260, text_field="body", pattern="o200k") == wanted
+    superwords = fastbpe.train_superbpe(path, 260, transition_size=260, text_field="body")
+    assert superwords.merges == wanted.merges
+    for call in (fastbpe.train, partial(fastbpe.train_superbpe, transition_size=260)):
+        with pytest.raises(fastbpe.TrainingError, match=r"field 'text', got dict .*: text_field .* names another"):
+            call(path, 260)
+        with pytest.raises(TypeError, match="text_field must be a str, got int 1"):
+            call(path, 260, text_field=1)
 
 
 def test_endings_count_without_case(tmp_path):

@@ -12,6 +12,7 @@ from fastbpe.cli.options import (
     overwrite_option,
     quiet_option,
     temp_dir_option,
+    text_field_option,
     threads_option,
     unit_option,
 )
@@ -28,7 +29,7 @@ output_option = click.option("-o", "--output", required=True, metavar="OUT", hel
 @unit_option
 @click.option("--positions", is_flag=True, help="Note where each pretoken is first (tie-break first_seen).")
 @click.option("--min-count", type=int, default=1, show_default=True, metavar="N", help="Leave out rarer ones.")
-@click.option("--text-field", default="text", show_default=True, metavar="NAME", help="Of .jsonl and .parquet.")
+@text_field_option
 @max_memory_option
 @temp_dir_option
 @threads_option

@@ -57,6 +57,9 @@ temp_dir_option = click.option("--temp-dir", metavar="DIR", help="The folder of 
 unit_option = click.option(
     "--unit", type=click.Choice(UNITS), default="document", show_default=True, help="What is a text of its own."
 )
+text_field_option = click.option(
+    "--text-field", default="text", show_default=True, metavar="NAME", help="Of .jsonl and .parquet."
+)
 separator_option = click.option(
     "--separator",
     default="<|endoftext|>",

@@ -17,6 +17,7 @@ from fastbpe.cli.options import (
     overwrite_option,
     quiet_option,
     temp_dir_option,
+    text_field_option,
     threads_option,
     unit_option,
 )
@@ -26,7 +27,7 @@ from fastbpe.merging import BYTE_IDS, LENGTH_UNITS
 
 SUFFIXES = (".fbpe", ".json", ".tiktoken")
 GROUPS = {
-    "Text": ("pattern", "unit", "special", "special_at"),
+    "Text": ("pattern", "unit", "text_field", "special", "special_at"),
     "Vocabulary": (
         "vocab_size",
         "transition_size",
@@ -47,6 +48,7 @@ GROUPS = {
 @click.option("-o", "--output", required=True, metavar="OUT", help="NAME.fbpe, NAME.json or NAME.tiktoken.")
 @click.option("--pattern", metavar="NAME|REGEX", help="How to split text; default: that of --init, or gpt2, or o200k.")
 @unit_option
+@text_field_option
 @click.option("--special", multiple=True, metavar="TOK", help="A special token: text is cut at it; may be repeated.")
 @click.option(
     "--special-at", multiple=True, metavar="TOK=ID", callback=named_ids, help="The same with an id of choice."
@@ -85,6 +87,7 @@ def train(
     output: str,
     pattern: str | None,
     unit: str,
+    text_field: str,
     special: tuple[str, ...],
     special_at: dict[str, int],
     tie_break: str,
@@ -139,6 +142,7 @@ def train(
             "min_frequency": min_frequency,
             "max_token_length": max_token_length,
             "length_unit": length_unit,
+            "text_field": text_field,
             "threads": threads,
             "max_memory": max_memory,
             "report": done,
