@@ -197,6 +197,64 @@ def test_train_takes_another_field(tmp_path):
         assert fastbpe.load(tmp_path / "my.fbpe").n_vocab == 260
 
 
+@pytest.fixture
+def counts(tmp_path):
+    """Two texts, and a file of counts of each; the third has no special token."""
+    paths = [str(tmp_path / name) for name in ("a", "b", "a.fbc", "b.FBC", "c.fbc")]
+    for text, path, to in zip(("low lower lowest <|e|>" * 20, "newer wider " * 20), paths[:2], paths[2:4]):
+        (tmp_path / path).write_text(text)
+        fastbpe.count_pretokens(path, pattern="cl100k", special_tokens=["<|e|>"], unit="line").save(to)
+    fastbpe.count_pretokens(paths[0], pattern="cl100k").save(paths[4])
+    return paths
+
+
+@pytest.mark.parametrize("n_files", [1, 2])
+def test_train_from_counts(tmp_path, counts, n_files):
+    out = tmp_path / "my.fbpe"
+    for options in ([], ["--pattern", "cl100k", "--special", "<|e|>"], ["--special-at", "<|e|>=256"]):
+        run("train", *counts[2 : 2 + n_files], "--vocab-size", 268, "-o", out, "--overwrite", *options)
+        wanted = fastbpe.train(
+            counts[:n_files], 268, pattern="cl100k", unit="line",
+            special_tokens={"<|e|>": 256} if "--special-at" in options else ["<|e|>"],
+        )  # fmt: skip
+        assert fastbpe.load(out) == wanted
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "says"),
+    [
+        ((0, 2), [], "a and "),
+        *(
+            ((2,), [option, value], f"{option} does not go with counts, got ")
+            for option, value in [
+                ("--unit", "document"),
+                ("--text-field", "text"),
+                ("--transition-size", "300"),
+                ("--max-memory", "20000000"),
+                ("--temp-dir", "."),
+            ]
+        ),
+    ],
+)
+def test_what_does_not_go_with_counts(tmp_path, counts, inputs, options, says):
+    files = [counts[at] for at in inputs]
+    result = run("train", *files, "--vocab-size", 300, "-o", tmp_path / "my.fbpe", *options, code=2)
+    assert says in result.stderr and "a.fbc" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "says"),
+    [
+        ((2,), ["--pattern", "gpt2"], "pattern must be that of the counts, 'cl100k'"),
+        ((2,), ["--special", "<|x|>"], "special_tokens must be those of the counts"),
+        ((2, 4), [], "special_tokens must be equal"),
+    ],
+)
+def test_counts_that_are_others(tmp_path, counts, inputs, options, says):
+    files = [counts[at] for at in inputs]
+    assert says in run("train", *files, "--vocab-size", 300, "-o", tmp_path / "my.fbpe", *options, code=1).stderr
+
+
 def test_convert_round_trip(gpt2, tmp_path):
     for name in ("a.json", "a.fbpe"):
         run("convert", "gpt2", tmp_path / name)

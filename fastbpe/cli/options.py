@@ -45,6 +45,11 @@ def named_ids(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     return ids
 
 
+def is_counts(path: str) -> bool:
+    """Whether a name is that of a file of pretoken counts."""
+    return path.lower().endswith(".fbc")
+
+
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output file.")
 threads_option = click.option(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 import fastbpe
 from fastbpe.cli.idfile import check_new
 from fastbpe.cli.options import (
     Grouped,
     debug_option,
+    is_counts,
     load_tokenizer,
     max_memory_option,
     named_ids,
@@ -25,6 +27,8 @@ from fastbpe.cli.progress import Progress
 from fastbpe.core.train_python import TIE_BREAKS
 from fastbpe.merging import BYTE_IDS, LENGTH_UNITS
 
+# What decides how text is counted, and has no say where it is counted already.
+OF_COUNTING = ("unit", "text_field", "transition_size", "max_memory", "temp_dir")
 SUFFIXES = (".fbpe", ".json", ".tiktoken")
 GROUPS = {
     "Text": ("pattern", "unit", "text_field", "special", "special_at"),
@@ -110,12 +114,13 @@ def train(
     Counts the pieces that the pattern splits the files into, then joins the most frequent pair of neighbours into
     a new token, again and again. Each file is one document (.jsonl and .parquet hold many; .gz and .zst are
     decompressed), and a special token in it is a boundary that no token crosses. The same files give the same
-    vocabulary on every machine.
+    vocabulary on every machine. Instead of texts there may be counts (.fbc, from count-pretokens), which are added up.
 
     \b
     Examples:
       fastbpe train corpus.txt --vocab-size 8192 -o my.fbpe --special '<|endoftext|>'
       fastbpe train a.txt b.txt --vocab-size 50000 -o tokenizer.json --pattern cl100k --tie-break huggingface
+      fastbpe train a.fbc b.fbc --vocab-size 50000 -o my.fbpe
       fastbpe train a.txt --vocab-size 50000 --transition-size 40000 -o super.json
     """
     if not output.endswith(SUFFIXES):
@@ -126,6 +131,7 @@ def train(
         raise click.UsageError(
             "--transition-size goes with none of --init, --checkpoint, --temp-dir, --unit line, --byte-ids huggingface"
         )
+    from_counts = _check_counts(files)
     check_new(output, overwrite)
     done = fastbpe.TrainingReport()
     with Progress("count", None, quiet) as progress:
@@ -137,35 +143,50 @@ def train(
                 click.echo(f"fastbpe: the second stage may need {number:,} bytes of memory", err=True)
 
         options: dict[str, Any] = {
-            "special_tokens": special_at or special,
+            "special_tokens": special_at or special or (None if from_counts else ()),
             "tie_break": tie_break,
             "min_frequency": min_frequency,
             "max_token_length": max_token_length,
             "length_unit": length_unit,
-            "text_field": text_field,
             "threads": threads,
-            "max_memory": max_memory,
             "report": done,
             "progress": update,
         }
-        if transition_size is None:
-            tokenizer = fastbpe.train(
-                files,
-                vocab_size,
-                pattern=pattern,
-                unit=unit,
-                byte_ids=byte_ids,
-                init=None if init is None else load_tokenizer(init, None, None, {}),
-                checkpoint=checkpoint,
-                temp_dir=temp_dir,
-                **options,
-            )
-        else:
+        if not from_counts:
+            options |= {"text_field": text_field, "max_memory": max_memory}
+        if transition_size is not None:
             if pattern is not None:
                 options["pattern"] = pattern
             tokenizer = fastbpe.train_superbpe(files, vocab_size, transition_size=transition_size, **options)
+        else:
+            base = None if init is None else load_tokenizer(init, None, None, {})
+            options |= {"pattern": pattern, "byte_ids": byte_ids, "init": base, "checkpoint": checkpoint}
+            if from_counts:
+                counts = fastbpe.PretokenCounts.load(files[0]) if len(files) == 1 else fastbpe.merge_counts(files)
+                tokenizer = fastbpe.train_from_counts(counts, vocab_size, **options)
+            else:
+                tokenizer = fastbpe.train(files, vocab_size, unit=unit, temp_dir=temp_dir, **options)
     tokenizer.save(output)
     if not quiet:
         click.echo(f"fastbpe: {output}: {tokenizer.n_vocab:,} ids", err=True)
     if report:
         click.echo(str(done), err=True)
+
+
+def _check_counts(files: tuple[str, ...]) -> bool:
+    """Say whether the files are counts.
+
+    Raises:
+        click.UsageError: some are and some are not, or an option goes with texts alone.
+    """
+    counts = next(filter(is_counts, files), None)
+    if counts is None:
+        return False
+    text = next((name for name in files if not is_counts(name)), None)
+    if text is not None:
+        raise click.UsageError(f"texts and counts do not go together, got {text} and {counts}")
+    context = click.get_current_context()
+    for name in OF_COUNTING:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name.replace('_', '-')} does not go with counts, got {counts}")
+    return True
