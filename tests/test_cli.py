@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -253,6 +254,31 @@ def test_what_does_not_go_with_counts(tmp_path, counts, inputs, options, says):
 def test_counts_that_are_others(tmp_path, counts, inputs, options, says):
     files = [counts[at] for at in inputs]
     assert says in run("train", *files, "--vocab-size", 300, "-o", tmp_path / "my.fbpe", *options, code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--special", "a"], "my.json"),
+        (["--special-at", "a=256"], "my.json"),
+        (["--special", "a", "--transition-size", "257"], "my.json"),
+        (["--pattern", r"\S++|(?#c)\s+"], "my.json"),
+        (["--init", "base.fbpe"], "my.tiktoken"),
+        (["counts.fbc", "--special", "a"], "my.json"),
+    ],
+)
+def test_a_format_is_tried_before_anything_is_read(tmp_path, monkeypatch, options, name):
+    monkeypatch.chdir(tmp_path)
+    base = fastbpe.train_from_counts({b"abab": 9}, 258).spec
+    added = fastbpe.spec.AddedToken("<a>", 258, special=False)
+    fastbpe.Tokenizer(dataclasses.replace(base, added_tokens=(added,))).save("base.fbpe")
+    fastbpe.count_pretokens_from_iterator(["b c d"], special_tokens=["a"], output="counts.fbc")
+    read = []
+    for function in ("train", "train_superbpe", "PretokenCounts.load"):
+        monkeypatch.setattr(f"fastbpe.{function}", lambda *given, **options: read.append(given))
+    files = [] if options[0].endswith(".fbc") else ["absent.txt"]
+    result = run("train", *files, *options, "--vocab-size", 400, "-o", name, code=1)
+    assert "not" in result.stderr and not read and sorted(os.listdir()) == ["base.fbpe", "counts.fbc"]
 
 
 def test_convert_round_trip(gpt2, tmp_path):

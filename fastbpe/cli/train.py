@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 import fastbpe
+from fastbpe import formats
 from fastbpe.cli.idfile import check_new
 from fastbpe.cli.options import (
     Grouped,
@@ -25,7 +27,9 @@ from fastbpe.cli.options import (
 )
 from fastbpe.cli.progress import Progress
 from fastbpe.core.train_python import TIE_BREAKS
+from fastbpe.counts_file import CountsReader
 from fastbpe.merging import BYTE_IDS, LENGTH_UNITS
+from fastbpe.superbpe import SUPERWORDS
 
 # What decides how text is counted, and has no say where it is counted already.
 OF_COUNTING = ("unit", "text_field", "transition_size", "max_memory", "temp_dir")
@@ -133,6 +137,10 @@ def train(
         )
     from_counts = _check_counts(files)
     check_new(output, overwrite)
+    base = None if init is None else load_tokenizer(init, None, None, {})
+    special_tokens: Any = special_at or special or (None if from_counts else ())
+    split = pattern if transition_size is None else SUPERWORDS
+    _check_format(output, files[0] if from_counts else None, pattern=split, special_tokens=special_tokens, init=base)
     done = fastbpe.TrainingReport()
     with Progress("count", None, quiet) as progress:
 
@@ -143,7 +151,7 @@ def train(
                 click.echo(f"fastbpe: the second stage may need {number:,} bytes of memory", err=True)
 
         options: dict[str, Any] = {
-            "special_tokens": special_at or special or (None if from_counts else ()),
+            "special_tokens": special_tokens,
             "tie_break": tie_break,
             "min_frequency": min_frequency,
             "max_token_length": max_token_length,
@@ -159,7 +167,6 @@ def train(
                 options["pattern"] = pattern
             tokenizer = fastbpe.train_superbpe(files, vocab_size, transition_size=transition_size, **options)
         else:
-            base = None if init is None else load_tokenizer(init, None, None, {})
             options |= {"pattern": pattern, "byte_ids": byte_ids, "init": base, "checkpoint": checkpoint}
             if from_counts:
                 counts = fastbpe.PretokenCounts.load(files[0]) if len(files) == 1 else fastbpe.merge_counts(files)
@@ -190,3 +197,31 @@ def _check_counts(files: tuple[str, ...]) -> bool:
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name.replace('_', '-')} does not go with counts, got {counts}")
     return True
+
+
+def _check_format(
+    output: str,
+    counts: str | None,
+    *,
+    pattern: str | None,
+    special_tokens: Collection[str] | None,
+    init: fastbpe.Tokenizer | None,
+) -> None:
+    """Find before any work that a format cannot hold the tokenizer: try it without merges.
+
+    Args:
+        counts: a file of counts, from which pattern and special tokens are taken where they are None.
+
+    Raises:
+        UnsupportedError: it cannot.
+    """
+    nothing: Any = {}
+    if counts is not None:
+        header = CountsReader.of(counts).header
+        nothing = fastbpe.PretokenCounts.from_dict({}, splits=header.splits, special_tokens=header.special_tokens)
+        special_tokens = special_tokens or header.special_tokens
+    known = () if init is None else [token.content for token in init.spec.added_tokens]
+    least = (256 if init is None else init.n_vocab) + len({*(special_tokens or ())}.difference(known))
+    options: Any = {"pattern": pattern, "special_tokens": special_tokens, "init": init}
+    tokenizer = fastbpe.train_from_counts(nothing, least, **options)
+    formats.write(tokenizer.spec, formats.format_for_path(output))
