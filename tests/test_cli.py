@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -295,6 +296,30 @@ def test_a_rank_file_needs_its_pattern_and_specials(gpt2, tmp_path):
     assert "pattern" in run("encode", "-t", ranks, stdin="hi", code=1).stderr
     options = ["--pattern", "gpt2", "--special", f"<|endoftext|>={EOT}", "--eot", "append"]
     assert run("encode", "-t", ranks, *options, stdin="hello").stdout.split() == ["31373", str(EOT)]
+
+
+@pytest.mark.parametrize("command", ["train", "convert"])
+@pytest.mark.parametrize("pattern", ["cl100k", r"[^ ]+| +"])
+def test_what_a_rank_file_does_not_hold_is_said(tmp_path, command, pattern):
+    text, out = tmp_path / "text", tmp_path / "my.tiktoken"
+    text.write_text("low lower lowest newer wider " * 50)
+    tokenizer = fastbpe.train(text, 270, pattern=pattern, special_tokens=["<|e|>", "it's"])
+    tokenizer.save(tmp_path / "my.fbpe")
+    options = ["--vocab-size", 270, "--pattern", pattern, "--special", "<|e|>", "--special", "it's"]
+    args = ["train", text, *options, "-o", out] if command == "train" else ["convert", tmp_path / "my.fbpe", out]
+    said = run(*args).stderr.splitlines()
+    assert said[0] == f"fastbpe: {out}: 268 ids" and "holds no pattern and no special tokens" in said[1]
+    assert ("dropped" in said[1]) == (pattern != "cl100k")
+    printed = shlex.split(said[1].partition("load it with ")[2].partition(" (what")[0])
+    run("convert", out, tmp_path / "again.fbpe", *printed)
+    again = fastbpe.load(tmp_path / "again.fbpe")
+    assert again.encode("lowest") == tokenizer.encode("lowest") and again.special_tokens == tokenizer.special_tokens
+    assert run(*args, "--overwrite", "-q").stderr == ""
+
+
+def test_many_special_tokens_are_not_all_said(tmp_path):
+    said = run("convert", "o200k_harmony", tmp_path / "x.tiktoken").stderr
+    assert "(1091 in all)" in said and len(said) < 1000
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["encode"], ["decode"], ["count"], ["info"], ["convert"]])

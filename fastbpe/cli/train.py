@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 import fastbpe
 from fastbpe import formats
+from fastbpe.cli.convert import save
 from fastbpe.cli.idfile import check_new
 from fastbpe.cli.options import (
     Grouped,
@@ -173,9 +174,7 @@ def train(
                 tokenizer = fastbpe.train_from_counts(counts, vocab_size, **options)
             else:
                 tokenizer = fastbpe.train(files, vocab_size, unit=unit, temp_dir=temp_dir, **options)
-    tokenizer.save(output)
-    if not quiet:
-        click.echo(f"fastbpe: {output}: {tokenizer.n_vocab:,} ids", err=True)
+    save(tokenizer, output, None, quiet)
     if report:
         click.echo(str(done), err=True)
 
