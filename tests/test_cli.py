@@ -112,6 +112,8 @@ def test_a_failure_leaves_nothing(corpus, tmp_path):
         ["count", "-t", "gpt2", "--no-such-option"],
         ["train", "--vocab-size", "300", "-o", "x.fbpe"],
         ["train", "FILE", "--vocab-size", "300", "-o", "x.txt"],
+        ["count-pretokens", "FILE", "-o", "nosuffix"],
+        ["merge-counts", "a.fbc", "-o", "merged"],
         ["nonsense"],
     ],
 )
@@ -255,6 +257,38 @@ def test_what_does_not_go_with_counts(tmp_path, counts, inputs, options, says):
 def test_counts_that_are_others(tmp_path, counts, inputs, options, says):
     files = [counts[at] for at in inputs]
     assert says in run("train", *files, "--vocab-size", 300, "-o", tmp_path / "my.fbpe", *options, code=1).stderr
+
+
+def test_commands_of_counts_say_what_they_wrote(tmp_path, counts):
+    text, out = counts[0], tmp_path / "out.fbc"
+    options = ["--special", "<|e|>", "--pattern", "cl100k", "--unit", "line", "--overwrite", "-o", out]
+    said = run("count-pretokens", text, *options).stderr
+    assert said == f"fastbpe: {out}: 4 pretokens, 80 in all, 1 documents\n"
+    said = run("merge-counts", *counts[2:4], "-o", out, "--overwrite").stderr
+    assert said == f"fastbpe: {out}: 7 pretokens, 121 in all, 2 documents\n"
+    run("merge-counts", *counts[2:4], "-o", out, "--overwrite", "--min-count", 20)
+    assert fastbpe.PretokenCounts.load(out) == fastbpe.merge_counts(counts[2:4], min_count=20)
+    for args in (["count-pretokens", text, *options], ["merge-counts", *counts[2:4], "-o", out, "--overwrite"]):
+        assert run(*args, "-q").stderr == ""
+
+
+def test_info_of_counts(counts):
+    facts = json.loads(run("info", counts[2], "--json").stdout)
+    value = fastbpe.PretokenCounts.load(counts[2])
+    assert facts == {
+        "pattern": [split.pattern for split in value.splits],
+        "special_tokens": ["<|e|>"],
+        "unit": "line",
+        "documents": 1,
+        "bytes": value.n_bytes,
+        "pretokens": len(value),
+        "total": value.total,
+        "positions": False,
+    }
+    lines = run("info", counts[2]).stdout.splitlines()
+    assert [line.split() for line in lines][1:3] == [["special_tokens", "<|e|>"], ["unit", "line"]]
+    lines = run("info", counts[4]).stdout.splitlines()
+    assert lines[1].split() == ["special_tokens", "-"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from fastbpe.cli.options import (
     tokenizer_options,
 )
 from fastbpe.cli.progress import Progress
+from fastbpe.counts_file import Header
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 
@@ -79,24 +80,26 @@ def count_file(encoding: Encoding, name: str, separator: str, progress: Progress
 
 
 @click.command()
-@tokenizer_options(tok_argument)
+@tokenizer_options(tok_argument, or_counts=True)
 @json_option
 @debug_option
-def info(tokenizer: fastbpe.Tokenizer, as_json: bool) -> None:
-    """Show what a tokenizer is.
+def info(tokenizer: fastbpe.Tokenizer | Header, as_json: bool) -> None:
+    """Show what a tokenizer is, or a file of counts (.fbc).
 
     \b
     Examples:
       fastbpe info gpt2
       fastbpe info tokenizer.json --json
+      fastbpe info a.fbc
     """
-    facts = describe(tokenizer)
+    facts = describe_counts(tokenizer) if isinstance(tokenizer, Header) else describe(tokenizer)
     if as_json:
         click.echo(json.dumps(facts))
         return
-    facts["special_tokens"] = len(facts["special_tokens"])
+    if not isinstance(tokenizer, Header):
+        facts["special_tokens"] = len(facts["special_tokens"])
     for key, value in facts.items():
-        for index, line in enumerate(value if isinstance(value, list) else [value]):
+        for index, line in enumerate((value or [None]) if isinstance(value, list) else [value]):
             click.echo(f"{'' if index else key:<15} {'-' if line is None else line}")
 
 
@@ -113,4 +116,17 @@ def describe(tokenizer: fastbpe.Tokenizer) -> dict[str, Any]:
         "fingerprint": tokenizer.fingerprint,
         "provenance": None if spec.provenance is None else dict(spec.provenance),
         "backend": fastbpe.backend(),
+    }
+
+
+def describe_counts(header: Header) -> dict[str, Any]:
+    return {
+        "pattern": [split.pattern for split in header.splits],
+        "special_tokens": list(header.special_tokens),
+        "unit": header.unit,
+        "documents": header.documents,
+        "bytes": header.size,
+        "pretokens": header.unique,
+        "total": header.total,
+        "positions": header.positions,
     }

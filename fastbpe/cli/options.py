@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 import fastbpe
-from fastbpe.counts_file import UNITS
+from fastbpe.counts_file import UNITS, CountsReader
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -79,14 +79,22 @@ def debug_option(command: Command) -> Command:
     return click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")(command)
 
 
-def tokenizer_options(declaration: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Declare a tokenizer (`-t TOK` or an argument TOK) and hand it to the command as `tokenizer`."""
+def tokenizer_options(
+    declaration: Callable[[Command], Command], *, or_counts: bool = False
+) -> Callable[[Command], Command]:
+    """Declare a tokenizer (`-t TOK` or an argument TOK) and hand it to the command as `tokenizer`.
+
+    Args:
+        or_counts: TOK may be a file of counts, of which the command gets the header.
+    """
 
     def decorate(command: Command) -> Command:
         @wraps(command)
         def with_tokenizer(
             *args: Any, source: str, pattern: str | None, specials: dict[str, int], **kwargs: Any
         ) -> Any:
+            if or_counts and is_counts(source):
+                return command(*args, tokenizer=CountsReader.of(source).header, **kwargs)
             tokenizer = load_tokenizer(source, kwargs.pop("from_format", None), pattern, specials)
             return command(*args, tokenizer=tokenizer, **kwargs)
 
