@@ -37,8 +37,7 @@ OTHERS = (
     (
         re.escape(MAGIC),
         "pretoken counts",
-        "give train_from_counts() what PretokenCounts.load() reads of it, or `fastbpe train` a name that ends with "
-        ".fbc",
+        "use PretokenCounts.load and train_from_counts, or fastbpe train NAME.fbc",
     ),
 )
 LONGEST_START = 10  # bytes

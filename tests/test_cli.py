@@ -215,6 +215,10 @@ def counts(tmp_path):
 @pytest.mark.parametrize("n_files", [1, 2])
 def test_train_from_counts(tmp_path, counts, n_files):
     out = tmp_path / "my.fbpe"
+    base = fastbpe.train_from_counts(fastbpe.PretokenCounts.load(counts[2]), 260)
+    base.save(tmp_path / "base.fbpe")
+    run("train", *counts[2 : 2 + n_files], "--vocab-size", 268, "-o", out, "--init", tmp_path / "base.fbpe")
+    assert fastbpe.load(out) == fastbpe.train(counts[:n_files], 268, unit="line", init=base)
     for options in ([], ["--pattern", "cl100k", "--special", "<|e|>"], ["--special-at", "<|e|>=256"]):
         run("train", *counts[2 : 2 + n_files], "--vocab-size", 268, "-o", out, "--overwrite", *options)
         wanted = fastbpe.train(

@@ -55,7 +55,11 @@ GROUPS = {
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--vocab-size", type=int, required=True, metavar="N", help="256 bytes, merges and special tokens.")
 @click.option("-o", "--output", required=True, metavar="OUT", help="NAME.fbpe, NAME.json or NAME.tiktoken.")
-@click.option("--pattern", metavar="NAME|REGEX", help="How to split text; default: that of --init, or gpt2, or o200k.")
+@click.option(
+    "--pattern",
+    metavar="NAME|REGEX",
+    help="How to split text; default: that of --init or the counts, or gpt2, or o200k.",
+)
 @unit_option
 @text_field_option
 @click.option("--special", multiple=True, metavar="TOK", help="A special token: text is cut at it; may be repeated.")
