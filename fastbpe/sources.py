@@ -33,7 +33,7 @@ OTHERS = (
     (rb"\xfd7zXZ\0", "xz data", "decompress it"),
     (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "bzip2 data", "decompress it"),
     (rb"PK\x03\x04", "a zip archive", "unpack it"),
-    (rb"PAR1", "a Parquet file", "end its name with .parquet"),
+    (rb"PAR1\x15", "a Parquet file", "end its name with .parquet"),
     (
         re.escape(MAGIC),
         "pretoken counts",

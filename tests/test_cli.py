@@ -253,8 +253,8 @@ def test_what_does_not_go_with_counts(tmp_path, counts, inputs, options, says):
 @pytest.mark.parametrize(
     ("inputs", "options", "says"),
     [
-        ((2,), ["--pattern", "gpt2"], "pattern must be that of the counts, 'cl100k'"),
-        ((2,), ["--special", "<|x|>"], "special_tokens must be those of the counts"),
+        ((2,), ["--pattern", "gpt2"], "counts were made with the pattern 'cl100k'"),
+        ((2,), ["--special", "<|x|>"], "counts were made with the special_tokens ['<|e|>']"),
         ((2, 4), [], "special_tokens must be equal"),
     ],
 )

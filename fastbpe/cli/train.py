@@ -221,7 +221,7 @@ def _check_format(
     nothing: Any = {}
     if counts is not None:
         header = CountsReader.of(counts).header
-        nothing = fastbpe.PretokenCounts.from_dict({}, splits=header.splits, special_tokens=header.special_tokens)
+        nothing = fastbpe.PretokenCounts.from_dict({}, pattern=header.splits, special_tokens=header.special_tokens)
         special_tokens = special_tokens or header.special_tokens
     known = () if init is None else [token.content for token in init.spec.added_tokens]
     least = (256 if init is None else init.n_vocab) + len({*(special_tokens or ())}.difference(known))
