@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trainer:
-    """A library: what it imports, what it gives to compare, and how it trains."""
+    """A library: what it imports, whose rules it has, how it trains, and how its result is compared."""
 
     module: str
     rule: str
     unit: str
-    # (path, vocabulary size, threads) -> tokens in the order of their merges, bytes
-    train: Callable[[str, int, int], list[bytes]]
+    train: Callable[[str, int, int], Any]  # (path, vocabulary size, threads) -> what the library gives
+    tokens: Callable[[Any], list[bytes]]  # that -> tokens in the order of their merges
 
 
 def records(path: str, size: int = 1 << 20) -> Iterator[str]:
@@ -54,6 +54,16 @@ def byte_of_letter() -> dict[str, int]:
     return table
 
 
+def joined(merges: Iterable[Any]) -> list[bytes]:
+    """The tokens of pairs of byte strings."""
+    return [left + right for left, right in merges]
+
+
+def ranked(ids: dict[bytes, int] | list[tuple[bytes, int]]) -> list[bytes]:
+    """The tokens that are not bytes of a vocabulary, in the order of their ids."""
+    return [token for token, id in sorted(dict(ids).items(), key=lambda item: item[1]) if id > 255]
+
+
 def spelled(merges: list[Any]) -> list[bytes]:
     """The tokens of merges in GPT-2's letters: pairs, or texts with a space between the two."""
     table = byte_of_letter()
@@ -61,33 +71,28 @@ def spelled(merges: list[Any]) -> list[bytes]:
     return [bytes(table[letter] for letter in left + right) for left, right in pairs]
 
 
-def _ours(rule: str, unit: str) -> Callable[[str, int, int], list[bytes]]:
-    def train(path: str, vocab_size: int, threads: int) -> list[bytes]:
+def _ours(rule: str, unit: str) -> Callable[[str, int, int], Any]:
+    def train(path: str, vocab_size: int, threads: int) -> Any:
         import fastbpe
 
-        options = {"unit": unit} if unit != "document" else {}
-        tok = fastbpe.train(path, vocab_size, tie_break=rule, threads=threads, **options)
-        return [left + right for left, right in tok.merges or ()]
+        return fastbpe.train(path, vocab_size, tie_break=rule, threads=threads, unit=unit)
 
     return train
 
 
-def _gigabpe(path: str, vocab_size: int, threads: int) -> list[bytes]:
+def _gigabpe(path: str, vocab_size: int, threads: int) -> Any:
     import gigabpe
 
-    _, merges = gigabpe.train_bpe([path], vocab_size, special_tokens=[], pretokenizer="bytelevel", threads=threads)
-    return spelled(merges)
+    return gigabpe.train_bpe([path], vocab_size, special_tokens=[], pretokenizer="bytelevel", threads=threads)
 
 
-def _gigatoken(path: str, vocab_size: int, threads: int) -> list[bytes]:
+def _gigatoken(path: str, vocab_size: int, threads: int) -> Any:
     import gigatoken
 
-    result = gigatoken.train_bpe(gigatoken.TextFileSource([path]), vocab_size, [])
-    merges = result[1] if isinstance(result, tuple) else result.merges
-    return [left + right for left, right in merges]
+    return gigatoken.train_bpe(gigatoken.TextFileSource([path]), vocab_size, [])
 
 
-def _tokenizers(path: str, vocab_size: int, threads: int) -> list[bytes]:
+def _tokenizers(path: str, vocab_size: int, threads: int) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tok = Tokenizer(models.BPE())
@@ -95,43 +100,51 @@ def _tokenizers(path: str, vocab_size: int, threads: int) -> list[bytes]:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False)
     tok.train_from_iterator(records(path), trainer)
-    return spelled(json.loads(tok.to_str())["model"]["merges"])
+    return tok
 
 
-def _rustbpe(path: str, vocab_size: int, threads: int) -> list[bytes]:
+def _rustbpe(path: str, vocab_size: int, threads: int) -> Any:
     import rustbpe
 
     tok = rustbpe.Tokenizer()
     tok.train_from_iterator(records(path), vocab_size, pattern=GPT2)
-    return [bytes(token) for token, rank in sorted(tok.get_mergeable_ranks(), key=lambda item: item[1]) if rank > 255]
+    return tok
 
 
-def _bpeasy(path: str, vocab_size: int, threads: int) -> list[bytes]:
+def _bpeasy(path: str, vocab_size: int, threads: int) -> Any:
     import bpeasy
 
-    vocab = bpeasy.train_bpe(records(path), GPT2, 1 << 20, vocab_size)
-    return [token for token, rank in sorted(vocab.items(), key=lambda item: item[1]) if rank > 255]
+    return bpeasy.train_bpe(records(path), GPT2, 1 << 20, vocab_size)
 
 
-def _ffbpe(path: str, vocab_size: int, threads: int) -> list[bytes]:
+def _ffbpe(path: str, vocab_size: int, threads: int) -> Any:
     import ffbpe
 
-    model = ffbpe.train_bpe(records(path), vocab_size=vocab_size)
-    return [token for token, id in sorted(model.vocab.items(), key=lambda item: item[1]) if id > 255]
+    return ffbpe.train_bpe(records(path), vocab_size=vocab_size)
 
 
 TRAINERS = {
-    "gigabpe": Trainer("gigabpe", "huggingface", "line", _gigabpe),
-    "gigatoken": Trainer("gigatoken", "huggingface", "document", _gigatoken),
-    "tokenizers": Trainer("tokenizers", "huggingface", "document", _tokenizers),
-    "rustbpe": Trainer("rustbpe", "smallest_id", "document", _rustbpe),
-    "bpeasy": Trainer("bpeasy", "smallest_id", "document", _bpeasy),
-    "ffbpe": Trainer("ffbpe", "smallest_id", "document", _ffbpe),
-}
+    "gigabpe": Trainer("gigabpe", "huggingface", "line", _gigabpe, lambda result: spelled(result[1])),
+    "gigatoken": Trainer("gigatoken", "huggingface", "document", _gigatoken, lambda result: joined(_merges_of(result))),
+    "tokenizers": Trainer(
+        "tokenizers", "huggingface", "document", _tokenizers,
+        lambda tok: spelled(json.loads(tok.to_str())["model"]["merges"]),
+    ),
+    "rustbpe": Trainer(
+        "rustbpe", "smallest_id", "document", _rustbpe,
+        lambda tok: ranked([(bytes(token), rank) for token, rank in tok.get_mergeable_ranks()]),
+    ),
+    "bpeasy": Trainer("bpeasy", "smallest_id", "document", _bpeasy, ranked),
+    "ffbpe": Trainer("ffbpe", "smallest_id", "document", _ffbpe, lambda model: ranked(model.vocab)),
+}  # fmt: skip
+
+
+def _merges_of(result: Any) -> Any:
+    return result[1] if isinstance(result, tuple) else result.merges
 
 
 def ours(rule: str, unit: str) -> Trainer:
-    return Trainer("fastbpe", rule, unit, _ours(rule, unit))
+    return Trainer("fastbpe", rule, unit, _ours(rule, unit), lambda tok: joined(tok.merges or ()))
 
 
 def resident(field: str) -> float:
@@ -141,16 +154,17 @@ def resident(field: str) -> float:
 
 
 def run_here(trainer: Trainer, path: str, vocab_size: int, threads: int) -> Row:
-    """Train, and say what it took; the greatest resident size is that of the whole process."""
+    """Train, and say what it took until the library's result was there; the resident size is that of the process."""
     importlib.import_module(trainer.module)
     imported = resident("VmRSS")
     wall, cpu = time.perf_counter(), time.process_time()
-    tokens = trainer.train(path, vocab_size, threads)
+    result = trainer.train(path, vocab_size, threads)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resident("VmHWM")
-    tokens = tokens[: vocab_size - 256]  # gigabpe's vocabulary has room for more, without the bytes that do not occur
-    joined = b"".join(len(token).to_bytes(4, "little") + token for token in tokens)
-    digest = hashlib.sha256(joined).hexdigest()
+    tokens = trainer.tokens(result)[
+        : vocab_size - 256
+    ]  # gigabpe's vocabulary has room for more, without the bytes that do not occur
+    digest = hashlib.sha256(b"".join(len(token).to_bytes(4, "little") + token for token in tokens)).hexdigest()
     return {"seconds": wall, "cpu": cpu, "megabytes": peak - imported, "merges": len(tokens), "sha256": digest}
 
 

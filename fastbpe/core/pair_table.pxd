@@ -1,13 +1,13 @@
 # A table of pairs for train_native: open addressing, linear probing, at most three quarters full.
 #
-# Slots are never emptied one by one: a pair that is gone keeps its slot, with no lists, until the table is dropped.
+# Slots are never emptied one by one: a pair that is gone keeps its slot, with no lists, until the table is made anew.
+# It never comes back, and what it loses nobody asks for, so its slot is dropped then.
 
 cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memset
 
-from fastbpe.core.memory cimport resized
+from fastbpe.core.memory cimport large, sized_free
 
 cdef enum:
     SMALLEST_TABLE = 1024
@@ -37,7 +37,7 @@ cdef inline uint64_t mixed(uint64_t key) noexcept nogil:
 
 cdef inline int table_create(PairTable *table, size_t size) except -1 nogil:
     """Set an empty table of `size` slots, a power of two, in the place of one that was dropped."""
-    cdef Pair *slots = <Pair *>resized(NULL, size, sizeof(Pair))
+    cdef Pair *slots = <Pair *>large(NULL, size, sizeof(Pair))
     memset(slots, 0xFF, size * sizeof(Pair))
     table.slots = slots
     table.mask = size - 1
@@ -46,7 +46,7 @@ cdef inline int table_create(PairTable *table, size_t size) except -1 nogil:
 
 
 cdef inline void table_drop(PairTable *table) noexcept nogil:
-    free(table.slots)
+    sized_free(table.slots)
     table.slots = NULL
 
 
@@ -59,14 +59,17 @@ cdef inline Pair *table_find(PairTable *table, uint64_t key) noexcept nogil:
 
 
 cdef inline int table_grow(PairTable *table) except -1 nogil:
+    """Make the table anew, for the pairs that are not gone; it is at most half full then."""
     cdef Pair *old = table.slots
-    cdef size_t slot, size = table.mask + 1
-    table_create(table, 2 * size)
+    cdef size_t slot, size = table.mask + 1, left = 0
     for slot in range(size):
-        if old[slot].key != NO_KEY:
+        left += old[slot].key != NO_KEY and old[slot].list != NO_LIST
+    table_create(table, 2 * size if 2 * left > size else size)
+    for slot in range(size):
+        if old[slot].key != NO_KEY and old[slot].list != NO_LIST:
             table_find(table, old[slot].key)[0] = old[slot]
             table.n_pairs += 1
-    free(old)
+    sized_free(old)
     return 0
 
 

@@ -13,10 +13,9 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from fastbpe.core.memory cimport resized, zeroed
+from fastbpe.core.memory cimport large, large_zeroed, sized_free
 from fastbpe.core.pair_table cimport NO_KEY, NO_LIST, SMALLEST_TABLE, Pair, PairTable, mixed
 from fastbpe.core.pair_table cimport table_create, table_drop, table_find, table_find_or_add, table_lose
 from fastbpe.core.train_part cimport *
@@ -77,10 +76,10 @@ cdef class Trainer(Words):
 
     def __dealloc__(self):
         table_drop(&self.table)
-        free(self.queue.items)
-        free(self.spare)
-        free(self.born)
-        free(self.merged)
+        sized_free(self.queue.items)
+        sized_free(self.spare)
+        sized_free(self.born)
+        sized_free(self.merged)
 
     # --- tokens -----------------------------------------------------------------------------------------------
 
@@ -100,8 +99,8 @@ cdef class Trainer(Words):
             a_length + b_length, self.spans[a] + self.spans[b], self.sizes[a] + self.sizes[b], self.words_of_both(a, b)
         )
         if self.n_merged == self.room_merged:
-            self.room_merged = self.room_merged + self.room_merged // 2 + 1024
-            self.merged = <uint64_t *>resized(self.merged, self.room_merged, sizeof(uint64_t))
+            self.room_merged = min(self.room_merged + self.room_merged // 2 + 1024, self.wanted)
+            self.merged = <uint64_t *>large(self.merged, self.room_merged, sizeof(uint64_t))
         self.merged[self.n_merged] = <uint64_t>a << 32 | b
         self.n_merged += 1
         return 0
@@ -190,7 +189,7 @@ cdef class Trainer(Words):
             part_free_list(&self.parts[index], pair.list)
         if self.n_spare == self.room_spare:
             room = self.room_spare + self.room_spare // 2 + 256
-            self.spare = <uint32_t *>resized(self.spare, room, sizeof(uint32_t))
+            self.spare = <uint32_t *>large(self.spare, room, sizeof(uint32_t))
             self.room_spare = room
         self.spare[self.n_spare] = pair.list
         self.n_spare += 1
@@ -231,7 +230,7 @@ cdef class Trainer(Words):
         cdef Side *cell
         cdef Pair *pair
         for index in range(self.n_parts):
-            self.parts[index].dense = <Side *>zeroed(DENSE * DENSE, sizeof(Side))
+            self.parts[index].dense = <Side *>large_zeroed(DENSE * DENSE, sizeof(Side))
         self.all_parts(COUNT_DENSE, True)
         for a in range(1, DENSE):
             for b in range(1, DENSE):
@@ -259,7 +258,7 @@ cdef class Trainer(Words):
                 side_point(self.parts[index].dense + at, &self.parts[index])
         self.all_parts(WRITE_DENSE, True)
         for index in range(self.n_parts):
-            free(self.parts[index].dense)
+            sized_free(self.parts[index].dense)
             self.parts[index].dense = NULL
         return 0
 
@@ -277,7 +276,7 @@ cdef class Trainer(Words):
             bits += 1
         for index in range(self.n_parts):
             part = &self.parts[index]
-            part.filter = <int64_t *>zeroed(<size_t>1 << bits, sizeof(int64_t))
+            part.filter = <int64_t *>large_zeroed(<size_t>1 << bits, sizeof(int64_t))
             part.filter_mask = (<uint64_t>1 << bits) - 1
             table_create(&part.table, SMALLEST_TABLE)
         self.all_parts(FILTER, True)
@@ -320,7 +319,7 @@ cdef class Trainer(Words):
             part = &self.parts[index]
             for slot in range(self.n_lists):
                 part.lists[slot].first = 0
-            free(part.filter)
+            sized_free(part.filter)
             part.filter = NULL
             table_drop(&part.table)
         return 0
@@ -427,7 +426,7 @@ cdef class Trainer(Words):
             sides[index].weight = pair.list + 1
         if self.n_born == self.room_born:
             room = self.room_born + self.room_born // 2 + 256
-            self.born = <uint64_t *>resized(self.born, room, sizeof(uint64_t))
+            self.born = <uint64_t *>large(self.born, room, sizeof(uint64_t))
             self.room_born = room
         self.born[self.n_born] = pair.key
         self.n_born += 1
@@ -523,7 +522,7 @@ cdef class Trainer(Words):
             part_free(&self.parts[index])
             memset(&self.parts[index], 0, sizeof(Part))
         table_drop(&self.table)
-        free(self.queue.items)
+        sized_free(self.queue.items)
         self.queue.items = NULL
 
     def train(self, total, asked, tie_break, min_frequency, max_length, in_characters, taken, progress, record):
@@ -578,20 +577,21 @@ def train_merges(
         trainer.in_characters = in_characters
         trainer.max_words = 0 if max_words is None else min(max_words, 2**20 - 1)
         total = int(weights.sum(dtype=np.float64))
+        tokens = [bytes([value]) for value in byte_order(tie_break)] if start is None else start.tokens
+        trainer.most_tokens = min(1 + len(tokens) + n_merges, MAX_TOKENS)
         if start is None:
-            tokens = [bytes([value]) for value in byte_order(tie_break)]
             trainer.load(words.offsets, words.blob, weights, firsts, tokens)
         else:
             total = int((np.diff(start.offsets) * weights.astype(np.float64)).sum())  # words may be whole sentences
-            trainer.load(start.offsets, start.numbers, weights, firsts, start.tokens)
-        taken = None if start is None else set(start.tokens)
+            trainer.load(start.offsets, start.numbers, weights, firsts, tokens)
+        taken = None if start is None else set(tokens)
         if consume:
             words.offsets, words.blob = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
             if start is not None:
                 start.offsets, start.numbers = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint32)
             if weights.flags.owndata:
                 weights.resize(0, refcheck=False)  # whoever holds them has no use for them any more
-        del words, counts, weights, firsts, start
+        del words, counts, weights, firsts, start, tokens
         trainer.train(total, n_merges, tie_break, min_frequency, max_length, in_characters, taken, progress, record)
     finally:
         trainer.close()

@@ -19,7 +19,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from fastbpe.core.memory cimport resized, zeroed
+from fastbpe.core.memory cimport large, resized, sized_free
 from fastbpe.core.pair_table cimport NO_KEY, NO_LIST, Pair, PairTable, mixed
 from fastbpe.core.pair_table cimport table_drop, table_find, table_find_or_add
 
@@ -103,15 +103,15 @@ cdef struct Part:
 cdef inline void part_free(Part *part) noexcept nogil:
     part_drop_lists(part)
     table_drop(&part.table)
-    free(part.symbols)
-    free(part.runs)
-    free(part.run_at)
-    free(part.left)
-    free(part.right)
-    free(part.hits)
-    free(part.touched)
-    free(part.dense)
-    free(part.filter)
+    sized_free(part.symbols)
+    sized_free(part.runs)
+    sized_free(part.run_at)
+    sized_free(part.left)
+    sized_free(part.right)
+    sized_free(part.hits)
+    sized_free(part.touched)
+    sized_free(part.dense)
+    sized_free(part.filter)
 
 
 cdef inline void part_free_list(Part *part, size_t list) noexcept nogil:
@@ -130,7 +130,7 @@ cdef inline void part_drop_lists(Part *part) noexcept nogil:
     cdef size_t index
     for index in range(part.room_lists):
         part_free_list(part, index)
-    free(part.lists)
+    sized_free(part.lists)
     part.lists = NULL
     part.room_lists = 0
 
@@ -140,7 +140,7 @@ cdef inline int part_new_list(Part *part, size_t list, uint32_t n) except -1 nog
     cdef size_t room
     if list >= part.room_lists:
         room = list + list // 2 + 256
-        part.lists = <Places *>resized(part.lists, room, sizeof(Places))
+        part.lists = <Places *>large(part.lists, room, sizeof(Places))
         memset(part.lists + part.room_lists, 0, (room - part.room_lists) * sizeof(Places))
         part.room_lists = room
     part.lists[list].first = part.lists[list].n = 0
@@ -172,7 +172,7 @@ cdef inline void side_point(Side *side, Part *part) noexcept nogil:
 cdef inline int part_index_runs(Part *part) except -1 nogil:
     """Note the run of each block's first place."""
     cdef size_t block, run = 0
-    part.run_at = <uint32_t *>resized(part.run_at, (part.n_symbols >> BLOCK_BITS) + 1, sizeof(uint32_t))
+    part.run_at = <uint32_t *>large(part.run_at, (part.n_symbols >> BLOCK_BITS) + 1, sizeof(uint32_t))
     for block in range((part.n_symbols >> BLOCK_BITS) + 1):
         while run + 1 < part.n_runs and block << BLOCK_BITS >= part.runs[run].end:
             run += 1
@@ -300,17 +300,17 @@ cdef inline int part_begin(Part *part, size_t list, uint32_t n_tokens) except -1
     """Get ready to visit the places of a list."""
     cdef size_t room = 2 * min(<size_t>part.lists[list].n, <size_t>n_tokens) + 2
     if part.room_touched < room:
-        free(part.touched)
+        sized_free(part.touched)
         part.room_touched = 0
         part.touched = NULL
-        part.touched = <uint32_t *>resized(NULL, room, sizeof(uint32_t))
+        part.touched = <uint32_t *>large(NULL, room, sizeof(uint32_t))
         part.room_touched = room
     room = min(<size_t>part.lists[list].n, part.most_hits + 2 * DECODED)
     if part.room_hits < room:
-        free(part.hits)
+        sized_free(part.hits)
         part.room_hits = 0
         part.hits = NULL
-        part.hits = <Hit *>resized(NULL, room, sizeof(Hit))
+        part.hits = <Hit *>large(NULL, room, sizeof(Hit))
         part.room_hits = room
     part.n_touched = part.n_hits = 0
     part.done = 0

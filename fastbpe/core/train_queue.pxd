@@ -1,10 +1,9 @@
 # The queue of train_native: a lazy heap of pairs, the one to merge next first. Four children a node.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memcmp
 
-from fastbpe.core.memory cimport resized
+from fastbpe.core.memory cimport large
 
 cdef struct Candidate:            # count may be stale, never too small; so may tie, where it is a place
     int64_t count
@@ -78,7 +77,7 @@ cdef inline int queue_append(Queue *queue, int64_t count, uint64_t tie, uint64_t
     cdef size_t room
     if queue.size == queue.room:
         room = queue.room + queue.room // 2 + 256
-        queue.items = <Candidate *>resized(queue.items, room, sizeof(Candidate))
+        queue.items = <Candidate *>large(queue.items, room, sizeof(Candidate))
         queue.room = room
     queue.items[queue.size].count = count
     queue.items[queue.size].tie = tie

@@ -34,6 +34,7 @@ cdef class Words:
     cdef uint32_t *n_words        # of each token; kept where max_words is not 0
     cdef uint32_t max_words       # of a token; 0: any
     cdef uint32_t n_tokens, room_tokens     # number 0 is the separator
+    cdef uint32_t most_tokens     # there will be no more
     cdef bint in_characters
     cdef uint32_t wide_from       # tokens that need 32-bit symbols
     cdef size_t part_places       # for fewer a thread is not worth its start

@@ -9,10 +9,9 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock
 from cpython.pythread cimport PyThread_release_lock, PyThread_type_lock
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from fastbpe.core.memory cimport resized
+from fastbpe.core.memory cimport large, sized_free
 from fastbpe.core.train_part cimport *
 
 import threading
@@ -52,12 +51,12 @@ cdef class Words:
                 PyThread_free_lock(self.threads[index].go)
             if self.threads[index].done != NULL:
                 PyThread_free_lock(self.threads[index].done)
-        free(self.spelling.data)
-        free(self.spelling.starts)
-        free(self.spelling.lengths)
-        free(self.spans)
-        free(self.sizes)
-        free(self.n_words)
+        sized_free(self.spelling.data)
+        sized_free(self.spelling.starts)
+        sized_free(self.spelling.lengths)
+        sized_free(self.spans)
+        sized_free(self.sizes)
+        sized_free(self.n_words)
 
     cdef int breathe(self) except -1 with gil:
         """Let signals have their turn."""
@@ -233,8 +232,8 @@ cdef class Words:
             size += 1 + offsets[chosen[rank] + 1] - offsets[chosen[rank]]
             n_runs += rank > 0 and weights[chosen[rank]] != weights[chosen[rank - 1]]
         part.wide = self.n_tokens >= self.wide_from
-        part.symbols = resized(NULL, size, sizeof(uint32_t) if part.wide else sizeof(uint16_t))
-        part.runs = <Run *>resized(NULL, n_runs, sizeof(Run))
+        part.symbols = large(NULL, size, sizeof(uint32_t) if part.wide else sizeof(uint16_t))
+        part.runs = <Run *>large(NULL, n_runs, sizeof(Run))
         part.n_symbols = 1
         cdef bint is_bytes = source.dtype == np.uint8
         if is_bytes:
@@ -280,7 +279,7 @@ cdef class Words:
                 part.runs[n_runs].end = <uint32_t>place
                 n_runs += 1
         part.n_symbols, part.n_runs = place, n_runs
-        part.symbols = resized(part.symbols, place, sizeof(uint32_t) if part.wide else sizeof(uint16_t))
+        part.symbols = large(part.symbols, place, sizeof(uint32_t) if part.wide else sizeof(uint16_t))
         part_index_runs(part)
         return 0
 
@@ -292,12 +291,12 @@ cdef class Words:
         cdef Part *part
         for index in range(self.n_parts):
             part = &self.parts[index]
-            wide = <uint32_t *>resized(NULL, part.n_symbols, sizeof(uint32_t))
+            wide = <uint32_t *>large(NULL, part.n_symbols, sizeof(uint32_t))
             for place in range(part.n_symbols):
                 wide[place] = (<uint16_t *>part.symbols)[place]
                 if wide[place] == 0xFFFF:     # DEAD
                     wide[place] = 0xFFFFFFFF
-            free(part.symbols)
+            sized_free(part.symbols)
             part.symbols, part.wide = wide, True
         return 0
 
@@ -309,24 +308,24 @@ cdef class Words:
         cdef size_t bytes_room
         cdef int index
         if self.n_tokens >= self.room_tokens:
-            room = self.room_tokens + self.room_tokens // 2 + 1024
-            self.spelling.lengths = <uint32_t *>resized(self.spelling.lengths, room, sizeof(uint32_t))
-            self.spelling.starts = <size_t *>resized(self.spelling.starts, room, sizeof(size_t))
-            self.spans = <uint32_t *>resized(self.spans, room, sizeof(uint32_t))
-            self.sizes = <uint32_t *>resized(self.sizes, room, sizeof(uint32_t))
-            self.n_words = <uint32_t *>resized(self.n_words, room, sizeof(uint32_t))
+            room = min(self.room_tokens + self.room_tokens // 2 + 1024, self.most_tokens)
+            self.spelling.lengths = <uint32_t *>large(self.spelling.lengths, room, sizeof(uint32_t))
+            self.spelling.starts = <size_t *>large(self.spelling.starts, room, sizeof(size_t))
+            self.spans = <uint32_t *>large(self.spans, room, sizeof(uint32_t))
+            self.sizes = <uint32_t *>large(self.sizes, room, sizeof(uint32_t))
+            self.n_words = <uint32_t *>large(self.n_words, room, sizeof(uint32_t))
             for index in range(self.n_parts):
                 self.grow_sides(&self.parts[index].left, room)
                 self.grow_sides(&self.parts[index].right, room)
             self.room_tokens = room
         if self.n_spelled + length > self.room_spelled:
             bytes_room = self.n_spelled + self.n_spelled // 2 + length + 8192
-            self.spelling.data = <uint8_t *>resized(self.spelling.data, bytes_room, 1)
+            self.spelling.data = <uint8_t *>large(self.spelling.data, bytes_room, 1)
             self.room_spelled = bytes_room
         return 0
 
     cdef int grow_sides(self, Side **sides, uint32_t room) except -1 nogil:
-        sides[0] = <Side *>resized(sides[0], room, sizeof(Side))
+        sides[0] = <Side *>large(sides[0], room, sizeof(Side))
         memset(sides[0] + self.room_tokens, 0, (room - self.room_tokens) * sizeof(Side))
         return 0
 

@@ -46,4 +46,42 @@ static inline void grow_free(void *memory, size_t size)
 }
 
 #endif
+/* What follows knows its size.  From 128 KB on it has pages of its own, which go back when it is freed: the heap would
+ * keep them, since malloc takes ever larger pieces from there, and between them are small ones. */
+#define SIZED_HEAD 16
+#define SIZED_PAGES ((size_t)128 << 10)
+
+static inline void sized_free(void *memory)
+{
+    char *begin = memory ? (char *)memory - SIZED_HEAD : NULL;
+    size_t size = begin ? *(size_t *)begin : 0;
+    if (size >= SIZED_PAGES)
+        grow_free(begin, size);
+    else
+        free(begin);
+}
+
+/* Returns NULL on failure, which leaves the memory as it was. */
+static inline void *sized(void *memory, size_t wanted)
+{
+    char *begin = memory ? (char *)memory - SIZED_HEAD : NULL, *result;
+    size_t size = begin ? *(size_t *)begin : 0;
+    wanted += SIZED_HEAD;
+    if (size < SIZED_PAGES && wanted < SIZED_PAGES)
+        result = (char *)realloc(begin, wanted);
+    else if (size >= SIZED_PAGES && wanted >= SIZED_PAGES)
+        result = (char *)grow(begin, size, wanted);
+    else {
+        result = wanted < SIZED_PAGES ? (char *)malloc(wanted) : (char *)grow(NULL, 0, wanted);
+        if (result && begin) {
+            memcpy(result, begin, size < wanted ? size : wanted);
+            sized_free(memory);
+        }
+    }
+    if (!result)
+        return NULL;
+    *(size_t *)result = wanted;
+    return result + SIZED_HEAD;
+}
+
 #endif
