@@ -1,7 +1,7 @@
 """Counting: sources -> documents -> pretokens -> PretokenCounts.
 
-The counter stands in `core.count_*`.  Large files are cut where counting may begin afresh, and counted in parts by
-several threads, which live for one call.
+The counter stands in `core.count_*`, the threads in `crew`.  Large files are cut where counting may begin afresh, and
+counted in parts.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 import operator
 import os
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
@@ -21,6 +21,7 @@ from fastbpe import core
 from fastbpe.core import count_python
 from fastbpe.counts import PretokenCounts, StrPath
 from fastbpe.counts_file import UNITS, CountsWriter, Entries, Header, checked_special_tokens, checked_splits
+from fastbpe.crew import Crew, Job
 from fastbpe.errors import TrainingError
 from fastbpe.files import whole_file
 from fastbpe.ids import show
@@ -237,10 +238,6 @@ def _check_iterables(function: str, texts: object, weights: object) -> None:
         raise TypeError(f"{function}: weights must be an iterable of int, got {show(weights)}")
 
 
-# A job: what a thread does with its counter and its number.
-Job: TypeAlias = Callable[[Any, int], None]
-
-
 class Counting:
     """Documents into one table, by several threads."""
 
@@ -284,9 +281,9 @@ class Counting:
         self._documents = 0
         self._bytes = 0  # of the documents begun so far
         self._read = [0] * self._threads  # bytes, by the number of the thread
-        self._lock = threading.Lock()  # of who asks for the next job
+        self._lock = threading.Lock()  # of the parts of files that wait
         self._opened: list[PlainFile] = []
-        self._failure: BaseException | None = None
+        self._crew = Crew()
 
     @property
     def n_bytes(self) -> int:
@@ -311,19 +308,9 @@ class Counting:
         if not all(map(is_plain, paths)):
             self._total = None
         threads = self._threads if self._total is None else min(self._threads, total // RANGE + 1)
-        jobs = self._file_jobs(paths, RANGE if threads > 1 and self._counter.cuts else 0, text_field)
-
-        def work(number: int) -> None:
-            counter = self._counter.sibling() if number else self._counter
-            while self._failure is None:
-                with self._lock:
-                    job = next(jobs, None)
-                if job is None:
-                    break
-                job(counter, number)
-            counter.flush()
-
-        self._run(work, threads)
+        size = RANGE if threads > 1 and self._counter.cuts else 0
+        with closing(self._file_jobs(paths, size, text_field)) as jobs:  # and with it the file that it stands in
+            self._count(jobs, threads)
 
     def part(self, path: StrPath, number: int, size: int, whole: int) -> None:
         """Count one of the parts of a plain file, of which `part_places` says where about they begin.
@@ -350,31 +337,22 @@ class Counting:
         self._count_part(file, begin, end, -begin, self._counter, 0)
 
     def texts(self, texts: Iterable[str | bytes], weights: Iterable[int] | None) -> None:
-        """Count texts; the caller's thread makes the jobs, and does them itself where the others are behind."""
-        waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        """Count texts."""
         jobs = self._jobs(self._checked(texts, weights))
         begun = [*itertools.islice(jobs, 2)]
-        threads = self._threads if len(begun) == 2 else 1
+        self._count(itertools.chain(begun, jobs), self._threads if len(begun) == 2 else 1)
 
-        def work(number: int) -> None:
+    def _count(self, jobs: Iterator[Job], threads: int) -> None:
+        def work(jobs: Iterator[Job], number: int) -> None:
             counter = self._counter.sibling() if number else self._counter
-            try:
-                for job in itertools.chain(begun, jobs) if number == 0 else ():
-                    if self._failure is not None:
-                        break
-                    if waiting.qsize() < 2 * (threads - 1):
-                        waiting.put(job)
-                    else:
-                        job(counter, number)
-            finally:
-                for _ in range(threads if number == 0 else 0):
-                    waiting.put(None)
-            while (job_or_end := waiting.get()) is not None:
-                if self._failure is None:
-                    job_or_end(counter, number)
+            for job in jobs:
+                job(counter, number)
             counter.flush()
 
-        self._run(work, threads)
+        try:
+            self._crew.run(jobs, work, threads)
+        except OverflowError as error:
+            raise TrainingError(str(error)) from None
 
     def _checked(
         self, texts: Iterable[str | bytes], weights: Iterable[int] | None
@@ -408,6 +386,7 @@ class Counting:
             self._documents += 1
             size += len(data) + TEXT
             if size >= RANGE:
+                self._report()
                 yield partial(self._count_texts, batch)
                 batch, size = [], 0
         if batch:
@@ -420,40 +399,8 @@ class Counting:
                 block = data[at : at + BLOCK] if len(data) > BLOCK else data
                 counter.take(block, at + BLOCK >= len(data))
                 self._note(counter, number, len(block))
-                if self._failure is not None:
-                    return
 
-    def _run(self, work: Callable[[int], None], threads: int) -> None:
-        """Run `work` on the caller's thread, with the number 0, and on others; all have ended when it returns."""
-
-        def guarded(number: int) -> None:
-            try:
-                work(number)
-            except BaseException as error:
-                self._failure = self._failure or error
-
-        helpers: list[threading.Thread] = []
-        try:
-            for number in range(1, threads):
-                helper = threading.Thread(target=guarded, args=(number,))
-                helper.start()
-                helpers.append(helper)
-        except RuntimeError:  # no more threads, or the interpreter is about to end: fewer do the same
-            pass
-        try:
-            work(0)
-            for helper in helpers:
-                helper.join()
-        except BaseException as error:
-            self._failure = error
-        for helper in helpers:
-            helper.join()
-        if isinstance(self._failure, OverflowError):
-            raise TrainingError(str(self._failure)) from None
-        if self._failure is not None:
-            raise self._failure
-
-    def _file_jobs(self, paths: Sequence[StrPath], size: int, text_field: str) -> Iterator[Job]:
+    def _file_jobs(self, paths: Sequence[StrPath], size: int, text_field: str) -> Generator[Job, None, None]:
         """Yield jobs; with a size, plain files in parts of about so many bytes."""
         for path in paths:
             if is_plain(path):
@@ -472,17 +419,21 @@ class Counting:
         for place in part_places(file.size, size)[1:] if size and file.regular else ():
             end = self._cut(file, place)
             if end > begin:
-                file.parts += 1
+                with self._lock:
+                    file.parts += 1
+                self._report()
                 yield partial(self._count_part, file, begin, end, self._bytes)
                 begin = end
         if file.regular:
-            file.parts += 1
+            with self._lock:
+                file.parts += 1
             yield partial(self._count_part, file, begin, file.size, self._bytes)
             self._bytes += file.size
         else:
             self._count_stream(iter(partial(os.read, file.handle, BLOCK), b""))
         self._documents += 1
-        file.done()
+        with self._lock:
+            file.done()
 
     def _cut(self, file: PlainFile, place: int) -> int:
         """Return where near a place counting may begin afresh, or -1."""
@@ -498,7 +449,7 @@ class Counting:
         else:
             counter.begin(base + begin, limit=base + end)
         at = begin
-        while self._failure is None:
+        while True:
             # Behind the end of a part is what decides its last pretokens; a little suffices.
             data = file.read(min(BLOCK, end - at) if at < end else WINDOW, at)
             at += len(data)
@@ -512,25 +463,28 @@ class Counting:
             file.done()
 
     def _count_stream(self, blocks: Iterator[bytes]) -> None:
-        """Count a document whose size nobody knows; until it ends nobody else gets anything to do."""
-        counter = self._counter.sibling()  # that of the thread may be in the middle of a file
+        """Count a document whose size nobody knows, on the caller's thread; the others get no jobs meanwhile."""
+        counter = self._counter
         counter.begin(self._bytes)
         for block in blocks:
             counter.take(block)
             self._bytes += len(block)
             self._note(counter, 0, len(block))
-            if self._failure is not None:
-                return
         counter.take(b"", True)
-        counter.flush()
 
     def _note(self, counter: Any, number: int, count: int) -> None:
         """Note what a thread has read; see to the memory."""
+        self._crew.check()
         self._read[number] += count
         if self._spill is not None:
             self._spill.look(counter)
+        if number == 0:
+            self._report()
+
+    def _report(self) -> None:
+        """Call the progress if it is time; for the caller's thread alone."""
         now = time.monotonic()
-        if number == 0 and self._progress is not None and now - self._reported >= PROGRESS_SECONDS:
+        if self._progress is not None and now - self._reported >= PROGRESS_SECONDS:
             self._reported = now
             self._progress("count", sum(self._read), self._total)
 

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "fastbpe"
 # A room imports from lower floors, or from its own where no cycle arises.  "" is the package itself: public names.
 FLOORS = (
     {"errors"},
-    {"pattern", "core", "files", "release"},
+    {"pattern", "core", "files", "release", "crew"},
     {"spec"},
     {"normalize", "formats", "encodings", "streaming", "arrow", "batch", "counts", "counts_file", "ids", "checkpoint"},
     {"tokenizer", "spill", "sources"},

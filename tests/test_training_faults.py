@@ -220,3 +220,61 @@ def test_a_cut_zst_is_an_error(tmp_path, cut):
     path.write_bytes(content + content[:cut])
     with pytest.raises(fastbpe.TrainingError, match=r"a\.jsonl\.zst: cannot be decompressed: the file ended within"):
         fastbpe.count_pretokens(path)
+
+
+# A Ctrl-C at the start of the first helper: before it, within it, or behind it; alone, or with another one soon after.
+INTERRUPTED = """
+import faulthandler, os, signal, sys, threading, time
+import fastbpe
+faulthandler.dump_traceback_later(30, exit=True)
+source, what, place, more = sys.argv[1:]
+start, begun = threading.Thread.start, []
+def interrupted(thread):
+    begun.append(thread)
+    if place == "before" and len(begun) == 1: signal.raise_signal(signal.SIGINT)
+    if place == "within" and len(begun) == 2: signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.02 * int(more))
+    start(thread)
+    if place == "behind" and len(begun) == 1: signal.raise_signal(signal.SIGINT)
+def alarm(*_):
+    alarms.append(1)
+    if len(alarms) == 3: signal.setitimer(signal.ITIMER_REAL, 0)
+    raise KeyboardInterrupt
+alarms = []
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGALRM, alarm)
+threading.Thread.start = interrupted
+texts = ("hello world %d " % at * 20000 for at in range(20000))
+try:
+    if what == "texts": fastbpe.count_pretokens_from_iterator(texts, threads=50)
+    else: fastbpe.count_pretokens(source, threads=50)
+except KeyboardInterrupt:
+    print("KeyboardInterrupt", threading.active_count())
+    signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+
+
+@posix
+@pytest.mark.parametrize("what", ["texts", "files"])
+@pytest.mark.parametrize(("place", "more"), [("before", 0), ("behind", 0), ("within", 0), ("within", 1)])
+def test_no_thread_outlives_a_call_however_it_ends(tmp_path, what, place, more):
+    """It hung, or left a thread that read closed files."""
+    source = write(tmp_path, b"hello world " * 5_000_000)[0]
+    done = python(INTERRUPTED, source, what, place, more)
+    assert (done.returncode, done.stdout) == (0, "KeyboardInterrupt 1\n"), done.stderr
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_only_the_caller_is_told_of_progress_and_it_never_goes_back(tmp_path, monkeypatch, threads):
+    monkeypatch.setattr("fastbpe.counting.PROGRESS_SECONDS", 0)
+    text = words(1, 2_000_000)
+    paths = write(tmp_path, text, text, text, text)
+    (tmp_path / "a.gz").write_bytes(gzip.compress(text, 1))
+    calls = []
+
+    def progress(stage, done, total):
+        calls.append((threading.get_ident(), done))
+
+    fastbpe.count_pretokens([*paths, tmp_path / "a.gz"] * 3, threads=threads, progress=progress)
+    fastbpe.count_pretokens(paths, threads=threads, progress=progress)
+    ends = [at + 1 for at in range(len(calls) - 1) if calls[at + 1][1] < calls[at][1]]
+    assert len(ends) == 1 and {thread for thread, _ in calls} == {threading.get_ident()}
