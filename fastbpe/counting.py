@@ -27,7 +27,7 @@ from fastbpe.files import whole_file
 from fastbpe.ids import show
 from fastbpe.sources import PlainFile, checked_size, is_compressed_text, is_plain, read_blocks, read_documents
 from fastbpe.spec import Split
-from fastbpe.spill import LEAST_MEMORY, Spill
+from fastbpe.spill import LEAST_MEMORY, THREAD_SHARE, Spill
 from fastbpe.streaming import to_utf8
 from fastbpe.tokenizer import check_threads, make_splitter
 
@@ -111,7 +111,9 @@ def count_pretokens(
             rare pretokens together may decide a merge.
         text_field: the key or column of the text in .jsonl and .parquet.
         threads: 1 to 1024; None means one for each core.
-        max_memory: bytes, 16 MiB or more; beyond it sorted runs go to temporary files.  The result is held as well,
+        max_memory: bytes, 16 MiB or more, of which each thread takes 8: fewer count where there is less.  It is for the
+            pretokens that are held, sorted and merged, and what the threads read; what does not fit goes to temporary
+            files.  Beside it are the interpreter, single documents and pretokens that are huge, and the result,
             unless it goes to `output`.
         temp_dir: the folder of temporary files; None: that of the system.
         output: a file for the counts, as `PretokenCounts.save` writes; complete under its name, or not at all.
@@ -274,7 +276,12 @@ class Counting:
         self.cuts: bool = self._counter.cuts  # whether a plain file can be counted in parts
         python = isinstance(self._counter, count_python.Counter)
         self._threads = 1 if python else threads or os.cpu_count() or 1
-        self._spill = None if max_memory is None else Spill(max_memory, temp_dir, self._threads, self._header)
+        self._crew = Crew()
+        if max_memory is None:
+            self._spill = None
+        else:
+            self._threads = min(self._threads, max_memory // THREAD_SHARE)
+            self._spill = Spill(max_memory, temp_dir, self._threads, self._header, self._crew.check)
         self._progress = progress
         self._total: int | None = None  # bytes, for the progress
         self._reported = time.monotonic()
@@ -283,7 +290,6 @@ class Counting:
         self._read = [0] * self._threads  # bytes, by the number of the thread
         self._lock = threading.Lock()  # of the parts of files that wait
         self._opened: list[PlainFile] = []
-        self._crew = Crew()
 
     @property
     def n_bytes(self) -> int:

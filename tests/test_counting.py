@@ -251,7 +251,7 @@ def test_spilling_changes_nothing(tmp_path, little_memory, monkeypatch, threads,
     folder, runs = tmp_path / "spill", []
     folder.mkdir()
     write_run = Spill._write
-    monkeypatch.setattr(Spill, "_write", lambda self, blocks: (runs.append(1), write_run(self, blocks)))
+    monkeypatch.setattr(Spill, "_write", lambda self, *blocks: (runs.append(1), write_run(self, *blocks)))
     spilt = {"max_memory": 16 << 20, "temp_dir": folder}
     assert fastbpe.count_pretokens(paths, **options, **spilt) == whole
     assert len(runs) > 3
@@ -262,6 +262,38 @@ def test_spilling_changes_nothing(tmp_path, little_memory, monkeypatch, threads,
     fastbpe.count_pretokens(paths, output=tmp_path / "out.fbc", min_count=3, **options, **spilt)
     assert (tmp_path / "out.fbc").read_bytes() == (tmp_path / "whole.fbc").read_bytes()
     assert not [*folder.iterdir()]
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_any_number_of_runs_is_merged_few_at_a_time(tmp_path, little_memory, monkeypatch, threads):
+    """With hundreds at once the memory and the open files grew with them."""
+    # A thread hands on a long pretoken at once, so that each block makes a run.
+    text = b" ".join((chr(97 + at % 26) + chr(97 + at // 26)).encode() * 600 for at in range(200))
+    paths = write(tmp_path, text + words(1, 100_000), text * 2)
+    whole = fastbpe.count_pretokens(paths, positions=True)
+    runs, at_once, working, merged = [], [], set(), fastbpe.spill.merged
+    write_run = Spill._write
+
+    def write_one(self, *arguments):
+        write_run(self, *arguments)
+        working.add(threading.get_ident())
+        runs.append(len(self._runs))
+
+    monkeypatch.setattr(Spill, "_write", write_one)
+    monkeypatch.setattr("fastbpe.spill.merged", lambda sources: (at_once.append(len(sources)), merged(sources))[1])
+    options = {"positions": True, "threads": threads, "max_memory": 16 << 20}
+    assert fastbpe.count_pretokens(paths, **options) == whole
+    assert len(runs) > 30 and max(runs) <= 3 * 8 and max(at_once) == 8 and len(working) <= 2
+
+
+def test_blocks_of_runs_are_small_whatever_pretokens_share(little_memory, monkeypatch):
+    """A block of a counts file may stand for 64 times its bytes."""
+    blocks = []
+    monkeypatch.setattr("fastbpe.spill.merged", lambda sources: (blocks.extend(map(list, sources)), iter(()))[1])
+    texts = ["".join("x" * 250 + f"{chr(97 + at % 26)}{chr(97 + at // 26 % 26)} " for at in range(676)) * 3] * 9
+    fastbpe.count_pretokens_from_iterator([text + chr(97 + at) for at, text in enumerate(texts)], max_memory=16 << 20)
+    sizes = [len(block.pretokens.blob) for run in blocks for block in run]
+    assert len(sizes) > 2 and 10_000 < max(sizes) < 140_000
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
