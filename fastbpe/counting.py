@@ -6,9 +6,11 @@ counted in parts.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import operator
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -22,7 +24,6 @@ from fastbpe.core import count_python
 from fastbpe.counts import PretokenCounts, StrPath
 from fastbpe.counts_file import UNITS, CountsWriter, Entries, Header, checked_special_tokens, checked_splits
 from fastbpe.crew import Crew, Job
-from fastbpe.errors import TrainingError
 from fastbpe.files import whole_file
 from fastbpe.ids import show
 from fastbpe.sources import PlainFile, checked_size, is_compressed_text, is_plain, read_blocks, read_documents
@@ -131,6 +132,7 @@ def count_pretokens(
     function = "count_pretokens()"
     splits, special = checked_splits(function, pattern), checked_special_tokens(function, special_tokens)
     paths = checked_paths(function, sources)
+    _check_output(function, output)
     with Counting(
         function, splits, special, progress, unit=unit, positions=positions, threads=threads,
         max_memory=max_memory, temp_dir=temp_dir, min_count=min_count,
@@ -182,6 +184,7 @@ def count_pretokens_from_iterator(
     function = "count_pretokens_from_iterator()"
     splits, special = checked_splits(function, pattern), checked_special_tokens(function, special_tokens)
     _check_iterables(function, texts, weights)
+    _check_output(function, output)
     with Counting(
         function, splits, special, progress, unit=unit, positions=positions, threads=threads,
         max_memory=max_memory, temp_dir=temp_dir, min_count=min_count,
@@ -233,6 +236,37 @@ def checked_paths(function: str, sources: Sources) -> Sequence[StrPath]:
     return paths
 
 
+def _checked_memory(function: str, memory: Any) -> int | None:
+    if memory is None:
+        return None
+    if isinstance(memory, bool) or not hasattr(memory, "__index__"):
+        raise TypeError(f"{function}: max_memory must be an int or None, got {show(memory)}")
+    if operator.index(memory) < LEAST_MEMORY:
+        raise ValueError(f"{function}: max_memory must be at least {LEAST_MEMORY} bytes or None, got {show(memory)}")
+    return operator.index(memory)
+
+
+def _check_folder(function: str, folder: Any) -> None:
+    if folder is None:
+        return
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f"{function}: temp_dir must be a path or None, got {show(folder)}")
+    if not stat.S_ISDIR(os.stat(folder).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(folder))
+
+
+def _check_output(function: str, output: Any) -> None:
+    """Raise before anything is read where the result could not be written."""
+    if output is None:
+        return
+    if not isinstance(output, (str, os.PathLike)):
+        raise TypeError(f"{function}: output must be a path or None, got {show(output)}")
+    if os.path.isdir(output):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(output))
+    if not os.path.isdir(os.path.dirname(output) or "."):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(output))
+
+
 def _check_iterables(function: str, texts: object, weights: object) -> None:
     if isinstance(texts, (str, bytes, bytearray, memoryview)) or not isinstance(texts, Iterable):
         raise TypeError(f"{function}: texts must be an iterable of str or bytes, got {show(texts)}")
@@ -260,10 +294,10 @@ class Counting:
         if unit not in UNITS:
             raise ValueError(f"{function}: unit must be one of {', '.join(UNITS)}, got {show(unit)}")
         check_threads(function, threads)
-        if max_memory is not None and (type(max_memory) is not int or max_memory < LEAST_MEMORY):
-            raise ValueError(
-                f"{function}: max_memory must be at least {LEAST_MEMORY} bytes or None, got {show(max_memory)}"
-            )
+        max_memory = _checked_memory(function, max_memory)
+        _check_folder(function, temp_dir)
+        if progress is not None and not callable(progress):
+            raise TypeError(f"{function}: progress must be callable or None, got {show(progress)}")
         if type(min_count) is not int or min_count < 1:
             raise ValueError(f"{function}: min_count must be an int of at least 1, got {show(min_count)}")
         self._function, self._min_count = function, min_count
@@ -355,29 +389,28 @@ class Counting:
                 job(counter, number)
             counter.flush()
 
-        try:
-            self._crew.run(jobs, work, threads)
-        except OverflowError as error:
-            raise TrainingError(str(error)) from None
+        self._crew.run(jobs, work, threads)
 
     def _checked(
         self, texts: Iterable[str | bytes], weights: Iterable[int] | None
     ) -> Iterator[tuple[str | bytes, int]]:
         """Yield the texts with their weights."""
-        rest = itertools.repeat(1) if weights is None else iter(weights)
+        rest: Iterator[Any] = itertools.repeat(1) if weights is None else iter(weights)
+        end = object()
         index = -1
         for index, text in enumerate(texts):
             if not isinstance(text, (str, bytes, bytearray, memoryview)):
                 raise TypeError(f"{self._function}: texts must hold str or bytes, got {show(text)} at index {index}")
-            weight = next(rest, None)
-            if weight is None:
+            given = next(rest, end)
+            if given is end:
                 raise ValueError(f"{self._function}: weights must be as many as texts, got {index}")
-            if isinstance(weight, bool) or not hasattr(weight, "__index__"):
-                raise TypeError(f"{self._function}: weights must hold int, got {show(weight)} at index {index}")
+            if isinstance(given, bool) or not hasattr(given, "__index__"):
+                raise TypeError(f"{self._function}: weights must hold int, got {show(given)} at index {index}")
+            weight = operator.index(given)
             if not 0 <= weight < 2**63:
                 raise ValueError(f"{self._function}: weights must be 0 to 2**63 - 1, got {weight} at index {index}")
-            yield text, operator.index(weight)
-        if weights is not None and next(rest, None) is not None:
+            yield text, weight
+        if weights is not None and next(rest, end) is not end:
             raise ValueError(f"{self._function}: weights must be as many as texts, got more than {index + 1}")
 
     def _jobs(self, texts: Iterable[tuple[str | bytes, int]]) -> Iterator[Job]:

@@ -164,7 +164,7 @@ def test_weights_add_up_past_32_and_to_63_bits(core):
         counter.begin(0, 2**62)
         if _ == 0:
             counter.take(b"a", True)
-    with pytest.raises(OverflowError, match=r"2\*\*63"):
+    with pytest.raises(fastbpe.TrainingError, match=r"2\*\*63"):
         counter.take(b"a", True)
         counter.items()
     with pytest.raises(ValueError, match="weight"):
@@ -181,7 +181,7 @@ def test_heavy_weights_are_not_added_to_what_a_thread_holds(core):
         counter.begin(0, weight)
         if weight == 1:
             counter.take(b"a", True)
-    with pytest.raises(OverflowError, match=r"2\*\*63"):
+    with pytest.raises(fastbpe.TrainingError, match=r"2\*\*63"):
         counter.take(b"a", True)
         counter.items()
 
@@ -511,6 +511,55 @@ def test_nothing_is_taken_from_a_pipe_beforehand(tmp_path):
 def test_wrong_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+class Index:
+    def __index__(self):
+        return 1 << 24
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"output": "nowhere/a.fbc"}, FileNotFoundError, "nowhere/a.fbc"),
+        ({"output": "."}, IsADirectoryError, r"'\.'"),
+        ({"output": 3}, TypeError, "output must be a path or None, got int 3"),
+        ({"temp_dir": "nowhere"}, FileNotFoundError, "nowhere"),
+        ({"temp_dir": "a.txt"}, NotADirectoryError, "a.txt"),
+        ({"temp_dir": 3}, TypeError, "temp_dir must be a path or None, got int 3"),
+        ({"max_memory": 1e9}, TypeError, "max_memory must be an int or None, got float 1000000000.0"),
+        ({"max_memory": True}, TypeError, "max_memory must be an int or None, got bool True"),
+        ({"progress": 3}, TypeError, "progress must be callable or None, got int 3"),
+    ],
+)
+def test_wrong_options_are_found_before_anything_is_read(tmp_path, monkeypatch, options, error, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("a")
+
+    def texts():
+        raise AssertionError("read")
+        yield "a"
+
+    with pytest.raises(error, match=message):
+        fastbpe.count_pretokens_from_iterator(texts(), **options)
+    with pytest.raises(error, match=message):
+        fastbpe.count_pretokens("missing.txt", **options)
+
+
+def test_integers_of_any_kind():
+    counts = fastbpe.count_pretokens_from_iterator(["a"], weights=[Index()], max_memory=Index())
+    assert dict(counts) == {b"a": 1 << 24}
+    with pytest.raises(TypeError, match="weights must hold int, got NoneType None at index 1"):
+        fastbpe.count_pretokens_from_iterator(["a", "b"], weights=[1, None])
+
+
+def test_an_overflow_of_the_caller_passes_through():
+    def texts():
+        yield "a"
+        raise OverflowError("mine")
+
+    with pytest.raises(OverflowError, match="mine"):
+        fastbpe.count_pretokens_from_iterator(texts())
 
 
 def test_the_commands_count_and_merge(tmp_path):

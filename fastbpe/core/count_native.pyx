@@ -24,6 +24,7 @@ from fastbpe.core.count_table cimport (
 )
 from fastbpe.core.match_native cimport Matcher
 from fastbpe.core.packed import PackedBytes
+from fastbpe.errors import TrainingError
 from fastbpe.core.split_native cimport BOXES_CHUNK, DROPPED, Found, Scan, SplitStream, Splitter, scan_reset
 
 cdef enum:
@@ -125,8 +126,8 @@ cdef int failure(int kind) except -1 with gil:
     if kind == NO_MEMORY:
         raise MemoryError
     if kind == TOO_MANY:
-        raise OverflowError("the count of a pretoken is 2**63 or more")
-    raise OverflowError("the distinct pretokens have more than 256 GB")
+        raise TrainingError("the count of a pretoken is 2**63 or more")
+    raise TrainingError("the distinct pretokens have more than 256 GB")
 
 
 @cython.final

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbpe.core.packed import PackedBytes
+from fastbpe.errors import TrainingError
 
 __all__ = ["Counter"]
 
@@ -75,7 +76,7 @@ class Counter:
         """Count more of the document; with `final`, to its end.
 
         Raises:
-            OverflowError: a count is 2**63 or more.
+            TrainingError: a count is 2**63 or more.
         """
         self._held += data
         if final:
@@ -119,7 +120,7 @@ class Counter:
     def _add(self, piece: bytes, place: int) -> None:
         count = self._counts.get(piece, 0) + self._weight
         if count > MAX_COUNT:
-            raise OverflowError("the count of a pretoken is 2**63 or more")
+            raise TrainingError("the count of a pretoken is 2**63 or more")
         self._bytes += len(piece) if count == self._weight else 0
         self._counts[piece] = count
         if self._firsts is not None:
