@@ -30,6 +30,7 @@ from fastbpe.core.split_native cimport BOXES_CHUNK, DROPPED, Found, Scan, SplitS
 cdef enum:
     SETS = 4096          # of a front, two ways each: 256 KB
     SLICE = 1 << 18      # bytes between two looks at signals
+    STEPS = 1 << 22      # so too, of the search for special tokens
     AROUND = 16          # valid bytes wanted on both sides of a cut: more than a window of the splitter reads
     SMALL_WEIGHT = 1 << 20  # up to which a front may add up: it never reaches 2**63
     KEPT = 1 << 16       # bytes of long keys that wait for their shards
@@ -290,7 +291,7 @@ cdef class Counter:
 
     cdef int find(self, const uint8_t *data, bint ends) except -1 nogil:
         """Find the next special token of the valid text; move `clear` up to it, or up to what may become one."""
-        cdef Py_ssize_t at = self.clear, size = self.valid, place, stop
+        cdef Py_ssize_t at = self.clear, size = self.valid, place, stop, steps = 0
         cdef const void *first
         cdef int node
         while at < size:
@@ -302,6 +303,10 @@ cdef class Counter:
                     at += 1
             if at == size:
                 break
+            if steps > STEPS:
+                steps = 0
+                with gil:
+                    PyErr_CheckSignals()
             node = self.matcher.first[data[at]]
             place = at + 1
             stop = 0
@@ -321,6 +326,7 @@ cdef class Counter:
                 self.clear = at
                 self.match_end = stop
                 return 0
+            steps += place - at
             at += 1
         self.clear = size
         return 0
