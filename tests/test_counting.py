@@ -586,18 +586,6 @@ def test_a_long_run_of_invalid_bytes_is_read_once(core):
 
 
 @pytest.mark.native_only
-def test_ctrl_c_ends_the_search_for_a_special_token():
-    """It tries the token anew at each byte, which takes long where most of it is there."""
-    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    begun = time.process_time()
-    with pytest.raises(KeyboardInterrupt):
-        timer.start()
-        fastbpe.count_pretokens_from_iterator(["a" * (1 << 18)], special_tokens=["a" * 8000 + "b"], threads=1)
-    assert time.process_time() - begun < 1.5
-
-
-@pytest.mark.native_only
 def test_ctrl_c_ends_sorting():
     """Sorting may take seconds, in native code."""
     strings = PackedBytes.of(r.to_bytes(4, "little") for r in range(3_000_000))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 import fastbpe
+from fastbpe.core import match_python as python
 from fastbpe.pattern.automaton import compile_split
 
 
@@ -52,6 +54,39 @@ def test_parts_give_the_same_matches(core, seed):
         buffer, done = buffer[decided:], done + decided
         assert len(buffer) < 6
     assert got == matches_by_definition(data, tokens)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_undecided_text_is_the_same_in_both_twins(core, seed):
+    rng = random.Random(seed)
+    letters = b"ab" if seed % 2 else b"abc"
+    tokens = {bytes(rng.choices(letters, k=rng.randint(1, 9))): number for number in range(rng.randint(1, 7))}
+    matchers = [twin.Matcher(list(tokens.items())) for twin in (core, python)]
+    for _ in range(100):
+        data = bytes(rng.choices(letters, k=rng.randint(0, 30)))
+        (rows, decided), (expected, undecided) = (matcher.find(data, False) for matcher in matchers)
+        assert (rows.tolist(), decided) == (expected.tolist(), undecided), (tokens, data)
+
+
+@pytest.mark.native_only
+@pytest.mark.parametrize("at", range(-7, 3))
+def test_matches_around_the_place_where_signals_are_looked_at(at):
+    place = (1 << 20) + at
+    data = b"x" * place + b"<|a|><|a|" + b"y" * 100
+    rows, _ = fastbpe.core.Matcher([(b"<|a|>", 1), (b"<|a|><|b|>", 2), (b"|yy", 3)]).find(data)
+    assert rows.tolist() == [[place, place + 5, 1], [place + 8, place + 11, 3]]
+
+
+@pytest.mark.native_only
+def test_what_nearly_spells_a_long_token_is_read_once():
+    """Two hundred billion steps, if each place were tried anew."""
+    token, text = "a" * 60_000 + "b", "a" * 120_000 + " a" * 50_000
+    matcher = fastbpe.core.Matcher([(token.encode(), 0)])
+    assert not len(matcher.find(text.encode() * 50)[0])
+    base = fastbpe.get_encoding("gpt2")
+    tok = fastbpe.Tokenizer(replace(base.spec, added_tokens=(fastbpe.AddedToken(token, 60_000),), name=None))
+    assert tok.encode(text) == base.encode(text)
+    assert fastbpe.count_pretokens_from_iterator([text * 50], special_tokens=[token])[b" a"] == 2_500_000 - 49
 
 
 def test_none_found(core):

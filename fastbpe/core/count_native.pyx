@@ -22,7 +22,7 @@ from fastbpe.core.count_table cimport (
     BATCH, INLINE, LONG_KEY, NO_MEMORY, NO_PLACE, SHARDS, TOO_MANY, Key, Record, Shard, record_read, shard_add_all,
     shard_clear,
 )
-from fastbpe.core.match_native cimport Matcher
+from fastbpe.core.match_native cimport FOUND, TIRED, Matcher, Search
 from fastbpe.core.packed import PackedBytes
 from fastbpe.errors import TrainingError
 from fastbpe.core.split_native cimport BOXES_CHUNK, DROPPED, Found, Scan, SplitStream, Splitter, scan_reset
@@ -30,11 +30,11 @@ from fastbpe.core.split_native cimport BOXES_CHUNK, DROPPED, Found, Scan, SplitS
 cdef enum:
     SETS = 4096          # of a front, two ways each: 256 KB
     SLICE = 1 << 18      # bytes between two looks at signals
-    STEPS = 1 << 22      # so too, of the search for special tokens
     AROUND = 16          # valid bytes wanted on both sides of a cut: more than a window of the splitter reads
     SMALL_WEIGHT = 1 << 20  # up to which a front may add up: it never reaches 2**63
     KEPT = 1 << 16       # bytes of long keys that wait for their shards
     GREAT = 1 << 10      # bytes of a key that does not wait
+    CUT_STEPS = 1 << 20  # to look for special tokens around the places of a window
 
 # Known to nobody, so no text can be prepared in which all pretokens meet in one slot.
 cdef uint64_t SEED = int.from_bytes(os.urandom(8), "little")
@@ -291,44 +291,19 @@ cdef class Counter:
 
     cdef int find(self, const uint8_t *data, bint ends) except -1 nogil:
         """Find the next special token of the valid text; move `clear` up to it, or up to what may become one."""
-        cdef Py_ssize_t at = self.clear, size = self.valid, place, stop, steps = 0
-        cdef const void *first
-        cdef int node
-        while at < size:
-            if self.matcher.only >= 0:
-                first = memchr(data + at, self.matcher.only, size - at)
-                at = size if first == NULL else <const uint8_t *>first - data
-            else:
-                while at < size and not self.matcher.first[data[at]]:
-                    at += 1
-            if at == size:
-                break
-            if steps > STEPS:
-                steps = 0
+        cdef Search search
+        cdef int end = TIRED
+        memset(&search, 0, sizeof(search))
+        search.at = self.clear
+        while end == TIRED:
+            end = self.matcher.search(data, self.valid, ends, &search)
+            if end == TIRED:
                 with gil:
                     PyErr_CheckSignals()
-            node = self.matcher.first[data[at]]
-            place = at + 1
-            stop = 0
-            while True:
-                if self.matcher.nodes[node].number >= 0:
-                    stop = place
-                if place == size:
-                    if not ends and self.matcher.nodes[node].child:
-                        self.clear = at
-                        return 0
-                    break
-                node = self.matcher._step(node, data[place])
-                if not node:
-                    break
-                place += 1
-            if stop:
-                self.clear = at
-                self.match_end = stop
-                return 0
-            steps += place - at
-            at += 1
-        self.clear = size
+        self.clear = search.at
+        if end == FOUND:
+            self.clear = search.start
+            self.match_end = search.stop
         return 0
 
     cdef int count(self, const uint8_t *data, Py_ssize_t size, bint final) except -1 nogil:
@@ -539,7 +514,7 @@ cdef class Counter:
 
     def cut(self, bytes window not None, Py_ssize_t begin, Py_ssize_t longest=0):
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(window)
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(window), at = 0, end, place
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(window), at = 0, end, place, steps = CUT_STEPS
         cdef const void *line
         with nogil:
             while at < size and data[at] & 0xC0 == 0x80:  # the next byte begins a character, whatever came before
@@ -554,7 +529,10 @@ cdef class Counter:
                     end = valid_end(data, at, size)
                     place = self.cut_within(data, at, end, begin)
                 if 0 <= place <= size - AROUND - longest and place >= begin:
-                    if not self.special_near(data, size, place, longest):
+                    if not self.special_near(data, size, place, longest, &steps):
+                        break
+                    if steps < 0:  # a window of what nearly spells long special tokens has no place
+                        place = -1
                         break
                     begin = place + 1
                     at = max(at, begin - AROUND)
@@ -579,18 +557,22 @@ cdef class Counter:
         place = self.splitter.sure_boundary(data + at, end - at, from_ - at)
         return -1 if place < 0 or place + at > end - AROUND else place + at
 
-    cdef bint special_near(self, const uint8_t *data, Py_ssize_t size, Py_ssize_t place, Py_ssize_t longest) noexcept nogil:
-        """Return whether a special token may lie over a place or in the characters around it."""
-        cdef Py_ssize_t at, stop
-        cdef int node
+    cdef bint special_near(
+        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t place, Py_ssize_t longest, Py_ssize_t *steps
+    ) noexcept nogil:
+        """Return whether a special token may lie over a place or in the characters around it; yes, without steps left."""
+        cdef Py_ssize_t at, last = min(place + AROUND, size)
+        cdef int node = 0, found
         if self.matcher is None:
             return 0
-        for at in range(max(place - longest - AROUND, 0), min(place + AROUND, size)):
-            node = self.matcher.first[data[at]]
-            stop = at + 1
-            while node:
-                if self.matcher.nodes[node].number >= 0 or stop == size:
-                    return 1
-                node = self.matcher._step(node, data[stop])
-                stop += 1
-        return 0
+        for at in range(max(place - longest - AROUND, 0), size):
+            steps[0] -= 1
+            if steps[0] < 0:
+                return 1
+            node = self.matcher._next(node, data[at])
+            if at + 1 - self.matcher.nodes[node].depth >= last:
+                return 0
+            found = self.matcher.nodes[node].found
+            if found and at + 1 - self.matcher.nodes[found].depth < last:
+                return 1
+        return node != 0
