@@ -264,6 +264,7 @@ def test_spilling_changes_nothing(tmp_path, little_memory, monkeypatch, threads,
     assert not [*folder.iterdir()]
 
 
+@pytest.mark.native_only  # the plain Python counter knows its memory another way
 @pytest.mark.parametrize("threads", [1, 8])
 def test_any_number_of_runs_is_merged_few_at_a_time(tmp_path, little_memory, monkeypatch, threads):
     """With hundreds at once the memory and the open files grew with them."""

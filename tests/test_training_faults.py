@@ -253,6 +253,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.native_only  # plain Python counts by one thread, and would take minutes
 @posix
 @pytest.mark.parametrize("what", ["texts", "files"])
 @pytest.mark.parametrize(("place", "more"), [("before", 0), ("behind", 0), ("within", 0), ("within", 1)])
