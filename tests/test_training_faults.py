@@ -264,6 +264,7 @@ def test_no_thread_outlives_a_call_however_it_ends(tmp_path, what, place, more):
     assert (done.returncode, done.stdout) == (0, "KeyboardInterrupt 1\n"), done.stderr
 
 
+@pytest.mark.native_only  # plain Python counts by one thread
 @pytest.mark.parametrize("threads", [1, 4])
 def test_only_the_caller_is_told_of_progress_and_it_never_goes_back(tmp_path, monkeypatch, threads):
     monkeypatch.setattr("fastbpe.counting.PROGRESS_SECONDS", 0)
