@@ -60,8 +60,9 @@ def compare(path: Path, title: str, vocab_size: int, options: argparse.Namespace
     kinds = list(dict.fromkeys((peer.rule, peer.unit) for peer in peers.values())) or [("huggingface", "document")]
     jobs = [(OURS, *kind) for kind in kinds] + [(name, peer.rule, peer.unit) for name, peer in peers.items()]
     found: dict[tuple[str, str, str], list[Row]] = {job: [] for job in jobs}
-    for _ in range(options.rounds):
-        for job in list(found):
+    for start in range(options.rounds):
+        order = list(found)
+        for job in order[start % len(order) :] + order[: start % len(order)]:  # who follows whom matters
             row = run_apart(*job, path, vocab_size, options.threads)
             if "error" in row:
                 print(f"{title}: {job[0]} left out ({row['error'][:150]})")
@@ -78,8 +79,8 @@ def compare(path: Path, title: str, vocab_size: int, options: argparse.Namespace
         if mine is None:
             sys.exit(f"{title}: {OURS} failed")
         if name != OURS:
-            time_ratio, space_ratio = row["seconds"] / mine["seconds"], row["megabytes"] / max(mine["megabytes"], 0.1)
-            line += f"   {time_ratio:5.2f} times our time, {space_ratio:5.2f} times our memory"
+            wall, cpu, space = (row[key] / max(mine[key], 0.001) for key in ("seconds", "cpu", "megabytes"))
+            line += f"   {wall:5.2f} times our time ({cpu:.2f} of CPU), {space:5.2f} times our memory"
             if (row["merges"], row["sha256"]) != (mine["merges"], mine["sha256"]):
                 sys.exit(f"{line}\n{title}: the merges of {name} and {OURS} differ ({rule}, {unit})")
         print(line, flush=True)

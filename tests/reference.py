@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ def tiktoken_of(tokenizer: fastbpe.Tokenizer) -> tiktoken.Encoding:
     )
 
 
-def huggingface_trained(documents: list[str], vocab_size: int) -> Any:
+def huggingface_trained(documents: Iterable[str], vocab_size: int) -> Any:
     """Return a tokenizers.Tokenizer trained on the documents, with GPT-2's split and all bytes in its alphabet."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

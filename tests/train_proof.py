@@ -5,6 +5,7 @@ give no merges).  `first_seen`: the educational trainer of tiktoken, which is qu
 And what 32-bit counts make of a pair that occurs more often than they hold.
 
     python -m tests.train_proof [--data FOLDER] [--corpora N]
+    python -m tests.train_proof --overflow
 
 Prints documents, bytes, merges and differences; exits 1 if there is one.  FOLDER holds texts (*.txt, *.txt.xz, their
 documents separated by lines `<|endoftext|>`); without it the bundled novel is taken.
@@ -14,11 +15,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -170,7 +172,18 @@ def past_32_bits() -> int:
     return merges != ((b"a", b"b"), (b"c", b"d"))
 
 
-def tokenizers_merges(documents: list[str], vocab_size: int) -> Merges:
+def more_pairs_than_31_bits() -> int:
+    """Feed `tokenizers` and fastbpe 2.1 GB in which one pair occurs 2**31 times and more."""
+    text = (" " + "a" * 65_535) * 16
+    n = 2**31 // (16 * 65_534) + 1
+    ours = fastbpe.count_pretokens_from_iterator([text], weights=[n], pattern="gpt2")
+    mine = fastbpe.train_from_counts(ours, 257, tie_break="huggingface").merges
+    theirs = tokenizers_merges(itertools.repeat(text, n), 257)
+    print(f"'aa' {n * 16 * 65_534} times, ' a' {n * 16} times: first merge {mine[0]}; tokenizers: {theirs[0]}")
+    return mine != ((b"a", b"a"),)
+
+
+def tokenizers_merges(documents: Iterable[str], vocab_size: int) -> Merges:
     """Return the merges that `tokenizers` learns, fed documents, with all bytes in its alphabet."""
     byte_of = byte_letters()
     merges = json.loads(huggingface_trained(documents, vocab_size).to_str())["model"]["merges"]
@@ -182,7 +195,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="a folder of *.txt or *.txt.xz; default: the bundled novel")
     parser.add_argument("--corpora", type=int, default=2000, help="random corpora for each rule and backend")
     parser.add_argument("--vocab-size", type=int, default=8000)
+    parser.add_argument("--overflow", action="store_true", help="only: 2**31 pairs of a kind, to both; some minutes")
     options = parser.parse_args(arguments)
+    if options.overflow:
+        return more_pairs_than_31_bits()
     files = [NOVEL] if options.data is None else sorted({*options.data.glob("*.txt"), *options.data.glob("*.txt.xz")})
     if not files:
         parser.error(f"--data: {options.data} has no *.txt and no *.txt.xz")
