@@ -190,6 +190,7 @@ def test_the_result_depends_on_no_thread_and_no_memory(novel_file):
     assert tok.spec.provenance["superbpe"]["transition_size"] == 600
 
 
+@pytest.mark.native_only  # the bound is that of the native trainer; plain Python takes gigabytes
 def test_memory_is_said_and_kept_to(novel_file):
     calls = []
     report = fastbpe.TrainingReport()
