@@ -31,7 +31,7 @@ from fastbpe.formats import named_splits
 from fastbpe.ids import integer, show
 from fastbpe.pattern.named import PATTERNS
 from fastbpe.release import VERSION
-from fastbpe.spec import MAX_ID, MAX_TOKEN_BYTES, MAX_TOKENS, AddedToken, Split, TokenizerSpec
+from fastbpe.spec import MAX_ID, MAX_TOKEN_BYTES, MAX_TOKENS, MAX_VOCAB_BYTES, AddedToken, Split, TokenizerSpec
 from fastbpe.tokenizer import Tokenizer, check_threads, make_splitter
 
 __all__ = ["Plan", "TrainingReport"]
@@ -331,13 +331,16 @@ class Plan:
         """Return the merges that a checkpoint holds, as many as are wanted."""
         tokens = self._numbered()
         known: list[tuple[bytes, bytes]] = []
-        there = set(tokens)
+        there, room = set(tokens), MAX_VOCAB_BYTES - sum(map(len, tokens))
         for left, right in pairs[: self.n_merges].tolist():
             where = f"{os.fspath(self._checkpoint or '')}: merge {len(known)} of the checkpoint"
             if max(left, right) >= len(tokens):
                 raise TrainingError(f"{where} joins a token that is not there yet")
             if len(tokens[left]) + len(tokens[right]) > MAX_TOKEN_BYTES:
                 raise TrainingError(f"{where} makes a token of more than {MAX_TOKEN_BYTES} bytes")
+            room -= len(tokens[left]) + len(tokens[right])
+            if room < 0:
+                raise TrainingError(f"{where} makes tokens of more than {MAX_VOCAB_BYTES} bytes together")
             product = tokens[left] + tokens[right]
             if product in there:
                 raise TrainingError(f"{where} makes a token that is there already")

@@ -517,6 +517,14 @@ def test_crafted_checkpoints_are_refused(tmp_path):
             fastbpe.train_from_counts(counts, 400, checkpoint=path)
 
 
+def test_a_checkpoint_of_more_bytes_than_a_vocabulary_holds(tmp_path, monkeypatch):
+    counts = {b"aaaa bcbc": 5}
+    fastbpe.train_from_counts(counts, 260, checkpoint=tmp_path / "c")
+    monkeypatch.setattr("fastbpe.merging.MAX_VOCAB_BYTES", 256 + 5)
+    with pytest.raises(fastbpe.TrainingError, match="merge 2 of the checkpoint makes tokens of more than 261 bytes"):
+        fastbpe.train_from_counts(counts, 260, checkpoint=tmp_path / "c")
+
+
 def test_a_wrong_checkpoint_is_refused_before_anything_is_read(tmp_path):
     path = tmp_path / "c"
     path.write_bytes(b"no checkpoint")
