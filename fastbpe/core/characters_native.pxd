@@ -15,6 +15,8 @@ cdef extern from *:
 cdef enum:
     CODES = 65536
     WINDOW = 48
+    NARROW = 21               # bits of an id
+    ABSENT = (1 << 21) - 1    # instead of one
 
 
 cdef struct Window:
@@ -33,25 +35,22 @@ cdef struct Entries:
 
 cdef struct Character:
     uint64_t meets            # a bit for each character behind this one in `met`, by meeting_bit
-    uint32_t alone            # the one id of the character, or SEVERAL | place in `several`
+    uint64_t alone            # its one to three ids, of NARROW bits each, the least first; 0: not known
 
 
 @cython.final
 cdef class Characters:
     cdef Character *table     # by code point up to U+FFFF
-    cdef uint32_t *several    # rows of 4: how many ids, and they
-    cdef uint32_t n_several
     cdef Entries met          # left << 48 | right << 32 | the one id of both, or TWO or SOLVE
     cdef Entries touching     # as touching_key makes them
     cdef uint64_t near[256]   # by the byte behind a boundary: a bit for the low six of the one before
 
     cdef int note(self, const uint8_t *data, Py_ssize_t size) except -1
-    cdef int set_alone(self, uint32_t code, const uint32_t *ids, Py_ssize_t count) except -1
+    cdef bint set_alone(self, uint32_t code, const uint32_t *ids, Py_ssize_t count) noexcept nogil
     cdef Py_ssize_t next_met(self, Py_ssize_t at, uint8_t *data, Py_ssize_t *cut) noexcept
     cdef void set_met(self, Py_ssize_t at, uint32_t value) noexcept
     cdef void set_met_two(self, Py_ssize_t at) noexcept
     cdef uint32_t _boundary(self, const uint8_t *data, Py_ssize_t before, Py_ssize_t after, uint64_t key) noexcept nogil
-    cdef Py_ssize_t alone(self, uint32_t code, uint32_t *out) noexcept nogil
     cdef Py_ssize_t read(self, const uint8_t *data, Py_ssize_t size, Window *window) noexcept nogil
 
 

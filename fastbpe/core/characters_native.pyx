@@ -11,20 +11,12 @@ characters below WIDE, and those next to a character of four bytes, count as cro
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy
 
 from fastbpe.core.key cimport key_prefetch
-from fastbpe.core.memory cimport resized, zeroed
+from fastbpe.core.memory cimport zeroed
 
 cdef enum:
     WIDE = 0x2E80  # ideographs, kana, Hangul and what is near
-
-cdef extern from *:
-    """
-    #define FASTBPE_SEVERAL ((uint32_t)1 << 31)
-    """
-    const uint32_t SEVERAL "FASTBPE_SEVERAL"
-
 
 cdef inline uint64_t spread(uint64_t key) noexcept nogil:
     key *= 0x9E3779B97F4A7C15ULL
@@ -92,7 +84,6 @@ cdef class Characters:
 
     def __dealloc__(self):
         free(self.table)
-        free(self.several)
         free(self.met.slots)
         free(self.touching.slots)
 
@@ -101,6 +92,13 @@ cdef class Characters:
         cdef Py_ssize_t start = 0, at = 0, length
         cdef uint32_t left = CODES, right = CODES
         cdef bint whole, next_whole
+        cdef uint8_t greatest = 0
+        for at in range(size):
+            greatest = max(greatest, data[at])
+        # Most tokens have neither a character that is wide nor a part of one at an end.
+        if greatest < 0x80 or (greatest < 0xE0 and data[0] & 0xC0 != 0x80 and data[size - 1] < 0xC0):
+            return 0
+        at = 0
         while at < size and data[at] & 0xC0 == 0x80:
             at += 1
         whole = at == 0
@@ -132,20 +130,6 @@ cdef class Characters:
 
     # ------------------------------------------------------------ what they become: set after all tokens are noted
 
-    cdef int set_alone(self, uint32_t code, const uint32_t *ids, Py_ssize_t count) except -1:
-        """Set the ids of one character, 1 to 3."""
-        cdef uint32_t row = self.n_several
-        if count == 1 and not ids[0] & SEVERAL:
-            self.table[code].alone = ids[0]
-            return 0
-        if row & (row - 1) == 0:  # full
-            self.several = <uint32_t *>resized(self.several, max(2 * row, 1), 4 * sizeof(uint32_t))
-        self.several[4 * row] = <uint32_t>count
-        memcpy(self.several + 4 * row + 1, ids, count * sizeof(uint32_t))
-        self.table[code].alone = SEVERAL | row
-        self.n_several += 1
-        return 0
-
     cdef Py_ssize_t next_met(self, Py_ssize_t at, uint8_t *data, Py_ssize_t *cut) noexcept:
         """Give the next pair from a place on: its place, or -1; its bytes, and where its second character begins."""
         while <uint64_t>at <= self.met.mask:
@@ -158,7 +142,7 @@ cdef class Characters:
 
     cdef void set_met(self, Py_ssize_t at, uint32_t value) noexcept:
         """Set the one id of a pair."""
-        if not value & SEVERAL:
+        if value < ABSENT:
             self.met.slots[at] = self.met.slots[at] >> 32 << 32 | value
 
     cdef void set_met_two(self, Py_ssize_t at) noexcept:
@@ -188,16 +172,16 @@ cdef class Characters:
                         place = (place + 1) & self.touching.mask
         return HARD
 
-    cdef Py_ssize_t alone(self, uint32_t code, uint32_t *out) noexcept nogil:
-        """Write the ids of one character up to U+FFFF; return how many."""
-        cdef uint32_t value = self.table[code].alone
-        cdef const uint32_t *row
-        if not value & SEVERAL:
-            out[0] = value
-            return 1
-        row = self.several + 4 * (value & ~SEVERAL)
-        memcpy(out, row + 1, row[0] * sizeof(uint32_t))
-        return row[0]
+    cdef bint set_alone(self, uint32_t code, const uint32_t *ids, Py_ssize_t count) noexcept nogil:
+        """Keep the ids of one character, 1 to 3, if they are small enough.  Many threads may do the same at once."""
+        cdef uint64_t alone = 0
+        cdef Py_ssize_t at
+        for at in range(3):
+            if at < count and ids[at] >= ABSENT:
+                return 0
+            alone |= <uint64_t>(ids[at] if at < count else ABSENT) << NARROW * at
+        self.table[code].alone = alone
+        return 1
 
     cdef Py_ssize_t read(self, const uint8_t *data, Py_ssize_t size, Window *window) noexcept nogil:
         """Read some characters, up to a boundary that no token crosses; return the bytes they have.

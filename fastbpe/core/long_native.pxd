@@ -30,25 +30,27 @@ cdef inline bint is_short(const uint8_t *data, Py_ssize_t size) noexcept nogil:
 @cython.final
 cdef class LongMerger:
     cdef Symbols symbols
-    cdef int prepared          # whether the tables are there
-    cdef Py_ssize_t credit     # bytes that may do without
+    cdef Py_ssize_t wide_credit, long_credit
     cdef Characters characters
     cdef Trie trie
-    cdef uint32_t *prefix      # longest proper prefix that is a reachable symbol, or NONE
+    cdef uint32_t has_characters, has_trie
 
     cdef int prepare(self) except -1
-    cdef int _need_prepared(self) except -1 nogil
+    cdef int _need_trie(self) except -1 nogil
+    cdef int _need_characters(self) except -1 nogil
+    cdef int _make_trie(self) except -1 with gil
+    cdef int _make_characters(self) except -1 with gil
     cdef int _index_characters(self, Characters characters) except -1
     cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil
     cdef Py_ssize_t _take_segments(
         self, const uint8_t *data, const Window *window, uint32_t *out, Memo *memo
     ) except -1 nogil
+    cdef Py_ssize_t _alone(self, uint32_t code, uint32_t *out) noexcept nogil
     cdef Py_ssize_t _segment(
         self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
     ) except -1 nogil
     cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
-    cdef Py_ssize_t _merge_short(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef Py_ssize_t _merge_runs(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps) except -1 nogil
     cdef int _verdict(

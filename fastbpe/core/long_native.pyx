@@ -12,34 +12,23 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
-from fastbpe.core.characters_native cimport CODES, HARD, SOLVE, TWO, Characters, Window, length_of, put_character
+from fastbpe.core.characters_native cimport (
+    ABSENT, CODES, HARD, NARROW, SOLVE, TWO, Characters, Window, length_of, put_character,
+)
 from fastbpe.core.key cimport KEY_LONGEST, KeyLine, KeySecret, key_hash_plain, key_make
-from fastbpe.core.memory cimport resized, zeroed
-from fastbpe.core.symbols_native cimport NONE, Symbols
+from fastbpe.core.memory cimport is_ready, resized, set_ready, zeroed
+from fastbpe.core.symbols_native cimport NONE, SHORT, Symbols
 from fastbpe.core.trie_native cimport Trie
 
 from os import urandom as _urandom
 
-cdef extern from *:
-    """
-    /* A flag that other threads see only with all that was written before it. */
-    #if defined(__GNUC__) || defined(__clang__)
-    #define fastbpe_is_ready(flag) __atomic_load_n(flag, __ATOMIC_ACQUIRE)
-    #define fastbpe_set_ready(flag) __atomic_store_n(flag, 1, __ATOMIC_RELEASE)
-    #else
-    #define fastbpe_is_ready(flag) (*(volatile int *)(flag))
-    #define fastbpe_set_ready(flag) (*(volatile int *)(flag) = 1)
-    #endif
-    """
-    int is_ready "fastbpe_is_ready"(int *flag) nogil
-    void set_ready "fastbpe_set_ready"(int *flag) nogil
-
 cdef enum:
-    SHORT = 64         # bytes: the room of the step-by-step merge
     FEW_RUNS = 8       # of one byte each in a pretoken that is merged by runs
     RUNS = 64          # that may come out of them
     PATIENCE = 64      # steps of backtracking a byte; real vocabularies take under 10
-    CREDIT = 1 << 12   # bytes of long pretokens and ideographs before there are tables for them
+    # Bytes that are merged step by step before there are tables for them: about what building these takes.
+    WIDE_CREDIT = 1 << 12   # of ideographs
+    LONG_CREDIT = 1 << 16   # of other long pretokens
 
 # No text can be prepared in which all segments meet in one line.
 cdef KeySecret SECRET
@@ -60,35 +49,42 @@ cdef inline void append_run(
 cdef class LongMerger:
     def __cinit__(self, Symbols symbols not None):
         self.symbols = symbols
-        self.credit = CREDIT
-
-    def __dealloc__(self):
-        free(self.prefix)
+        self.wide_credit = WIDE_CREDIT
+        self.long_credit = LONG_CREDIT
 
     cdef int prepare(self) except -1:
-        """Build the tables, if nobody did."""
-        cdef Trie trie = Trie()
-        cdef Characters characters = Characters()
-        if is_ready(&self.prepared):
-            return 0
-        if self.prefix == NULL:
-            self.prefix = <uint32_t *>resized(NULL, self.symbols.n_symbols, sizeof(uint32_t))
-        trie.build(self.symbols.blob, self.symbols.offset, self.symbols.left, self.symbols.n_symbols, self.prefix)
-        self._index_characters(characters)
-        self.trie, self.characters = trie, characters
-        self.credit = 0
-        set_ready(&self.prepared)
+        """Build all that any text may need."""
+        self._need_characters()
+        self._need_trie()
+        self.trie.build_all()
+        self.wide_credit = self.long_credit = 0
         return 0
 
-    cdef inline int _need_prepared(self) except -1 nogil:
-        if not is_ready(&self.prepared):
-            with gil:  # one thread at a time
-                self.prepare()
+    # A nogil function with an object of its own would take the GIL each time: these have none.
+
+    cdef inline int _need_trie(self) except -1 nogil:
+        return 0 if is_ready(&self.has_trie) else self._make_trie()
+
+    cdef inline int _need_characters(self) except -1 nogil:
+        return 0 if is_ready(&self.has_characters) else self._make_characters()
+
+    cdef int _make_trie(self) except -1 with gil:  # one thread at a time
+        if self.trie is None:
+            self.trie = Trie(self.symbols)
+            set_ready(&self.has_trie, 1)
+        return 0
+
+    cdef int _make_characters(self) except -1 with gil:
+        cdef Characters characters = Characters()
+        if self.characters is None:
+            self._index_characters(characters)
+            self.characters = characters
+            set_ready(&self.has_characters, 1)
         return 0
 
     cdef int _index_characters(self, Characters characters) except -1:
         """Find the boundaries between characters that some reachable token crosses, and what one or two become."""
-        cdef uint32_t symbol, code
+        cdef uint32_t symbol
         cdef uint8_t data[8]
         cdef uint32_t out[8]
         cdef uint32_t apart[8]
@@ -97,10 +93,6 @@ cdef class LongMerger:
         for symbol in range(256, self.symbols.n_symbols):
             if self.symbols.left[symbol] != NONE:
                 characters.note(self.symbols.blob + offset[symbol], offset[symbol + 1] - offset[symbol])
-        for code in range(65536):
-            size = put_character(code, data)
-            count = self._ids_of(data, size, out)
-            characters.set_alone(code, out, count)
         while True:
             place = characters.next_met(place, data, &cut)
             if place < 0:
@@ -122,16 +114,18 @@ cdef class LongMerger:
         """
         cdef Py_ssize_t count = 0, used, position = 0
         cdef Window window
-        if size <= self.credit:  # a few are merged step by step, so that not every process builds the tables
-            self.credit -= size
+        cdef bint wide = is_wide(data, size)
+        cdef Py_ssize_t *credit = &self.wide_credit if wide else &self.long_credit
+        if size <= credit[0]:
+            credit[0] -= size
             if size <= SHORT:
                 return self._ids_of(data, size, out)
             count = self.symbols.merge_queue(data, <uint32_t>size, out, False)
             for position in range(count):
                 out[position] = self.symbols.id_of[out[position]]
             return count
-        if is_wide(data, size):
-            self._need_prepared()
+        if wide:
+            self._need_characters()
             while position < size:
                 used = self.characters.read(data + position, size - position, &window)
                 if used < 0:
@@ -155,10 +149,10 @@ cdef class LongMerger:
                 last += 1
             value = window.crossing[first]
             if first == last and window.codes[first] < CODES:
-                count += self.characters.alone(window.codes[first], out + count)
+                count += self._alone(window.codes[first], out + count)
             elif first + 1 == last and value == TWO:
-                count += self.characters.alone(window.codes[first], out + count)
-                count += self.characters.alone(window.codes[last], out + count)
+                count += self._alone(window.codes[first], out + count)
+                count += self._alone(window.codes[last], out + count)
             elif first + 1 == last and value != SOLVE:
                 out[count] = value
                 count += 1
@@ -167,6 +161,24 @@ cdef class LongMerger:
             start = window.ends[last]
             first = last + 1
         return count
+
+    cdef inline Py_ssize_t _alone(self, uint32_t code, uint32_t *out) noexcept nogil:
+        """Write the ids of one character up to U+FFFF; return how many."""
+        cdef uint64_t known = self.characters.table[code].alone
+        cdef uint8_t data[3]
+        cdef Py_ssize_t count
+        if known == 0:
+            count = self._ids_of(data, put_character(code, data), out)
+            self.characters.set_alone(code, out, count)
+            return count
+        out[0] = <uint32_t>known & ABSENT
+        if known >> NARROW == (<uint64_t>1 << 2 * NARROW) - 1:
+            return 1
+        out[1] = <uint32_t>(known >> NARROW) & ABSENT
+        if known >> 2 * NARROW == ABSENT:
+            return 2
+        out[2] = <uint32_t>(known >> 2 * NARROW)
+        return 3
 
     cdef Py_ssize_t _segment(
         self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
@@ -206,41 +218,12 @@ cdef class LongMerger:
 
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
         """Write the ids of a few bytes; return how many."""
-        cdef Py_ssize_t count = self._merge_short(data, size, out), at
+        cdef Py_ssize_t count = self.symbols.merge_short(data, size, out), at
         for at in range(count):
             out[at] = self.symbols.id_of[out[at]]
         return count
 
-    # ------------------------------------------------------------ step by step
-
-    cdef Py_ssize_t _merge_short(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
-        """The definition: find the best pair, join it, look again."""
-        cdef uint32_t products[SHORT]
-        cdef uint32_t best
-        cdef Py_ssize_t at, place
-        for at in range(size):
-            out[at] = data[at]
-        for at in range(size - 1):
-            products[at] = self.symbols.byte_pair[<uint32_t>data[at] << 8 | data[at + 1]]
-        while size > 1:
-            best = NONE
-            place = 0
-            for at in range(size - 1):
-                if products[at] < best:
-                    best = products[at]
-                    place = at
-            if best == NONE:
-                break
-            out[place] = best
-            size -= 1
-            for at in range(place + 1, size):
-                out[at] = out[at + 1]
-                products[at - 1] = products[at]
-            if place < size - 1:
-                products[place] = self.symbols.join(best, out[place + 1])
-            if place > 0:
-                products[place - 1] = self.symbols.join(out[place - 1], best)
-        return size
+    # ------------------------------------------------------------ runs of one byte
 
     cdef Py_ssize_t _merge_runs(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
         """Merge bytes that are a few runs of one byte each: rulers, indentation.  Return 0 where there are more.
@@ -369,7 +352,7 @@ cdef class LongMerger:
         cdef Py_ssize_t count = 0, position = 0, end
         cdef uint32_t symbol
         cdef uint64_t steps = 0, look = 1 << 20
-        self._need_prepared()
+        self._need_trie()
         if size < 512:
             memset(small, 0, sizeof(small))
         else:
@@ -394,7 +377,7 @@ cdef class LongMerger:
                             &steps, memo,
                         )
                     ):
-                        symbol = self.prefix[symbol]
+                        symbol = self.trie.prefix[symbol]
                         continue
                     out[count] = symbol
                     count += 1
@@ -410,7 +393,7 @@ cdef class LongMerger:
                     count -= 1
                     symbol = out[count]
                     position -= offset[symbol + 1] - offset[symbol]
-                    symbol = self.prefix[symbol]
+                    symbol = self.trie.prefix[symbol]
         finally:
             if dead != small:
                 free(dead)

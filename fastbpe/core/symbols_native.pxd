@@ -15,6 +15,9 @@ cdef extern from "lockstep.h" nogil:
     uint64_t lockstep_bucket(uint64_t hashed, uint64_t mask)
     uint64_t lockstep_hash(uint64_t key, uint64_t seed)
 
+cdef enum:
+    SHORT = 64                 # bytes: the room of the step-by-step merge
+
 
 @cython.final
 cdef class Symbols:
@@ -56,6 +59,7 @@ cdef class Symbols:
     cdef uint32_t _rank(
         self, uint32_t left, uint32_t right, const uint8_t *data, Py_ssize_t size, bint loading
     ) noexcept nogil
+    cdef Py_ssize_t merge_short(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef Py_ssize_t merge_queue(
         self, const uint8_t *data, uint32_t size, uint32_t *out, bint loading
     ) except -1 nogil

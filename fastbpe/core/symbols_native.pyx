@@ -339,6 +339,35 @@ cdef class Symbols:
             at = (at + 1) & self.listed_mask
         return NONE
 
+    cdef Py_ssize_t merge_short(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
+        """Merge up to SHORT bytes by the definition: find the best pair, join it, look again."""
+        cdef uint32_t products[SHORT]
+        cdef uint32_t best
+        cdef Py_ssize_t at, place
+        for at in range(size):
+            out[at] = data[at]
+        for at in range(size - 1):
+            products[at] = self.byte_pair[<uint32_t>data[at] << 8 | data[at + 1]]
+        while size > 1:
+            best = NONE
+            place = 0
+            for at in range(size - 1):
+                if products[at] < best:
+                    best = products[at]
+                    place = at
+            if best == NONE:
+                break
+            out[place] = best
+            size -= 1
+            for at in range(place + 1, size):
+                out[at] = out[at + 1]
+                products[at - 1] = products[at]
+            if place < size - 1:
+                products[place] = self.join(best, out[place + 1])
+            if place > 0:
+                products[place - 1] = self.join(out[place - 1], best)
+        return size
+
     cdef Py_ssize_t merge_queue(
         self, const uint8_t *data, uint32_t size, uint32_t *out, bint loading
     ) except -1 nogil:

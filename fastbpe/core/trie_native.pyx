@@ -1,339 +1,271 @@
 """The longest symbol that some bytes begin with, for long_native.
 
-A trie by bytes, its steps in one hash table.  Characters of three bytes take one step instead of three: the first of a
-symbol is looked up by code point, the others by node and code point, with the longest symbol that ends in them.
+What begins with one character is a trie of its own, built when a text first asks for it: most texts need a few of the
+thousands that a vocabulary has, and these stay in the nearest caches.  A character of three bytes is one step instead
+of three.  Behind the node where a symbol ends inside such a character the bytes are steps as well.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from fastbpe.core.characters_native cimport length_of, put_character
-from fastbpe.core.key cimport key_prefetch
-from fastbpe.core.memory cimport resized, zeroed
-
-from os import urandom as _urandom
-
-cdef extern from "<stdint.h>" nogil:
-    const uint32_t NONE "UINT32_MAX"
-    const uint64_t EMPTY "UINT64_MAX"
+from fastbpe.core.memory cimport is_ready, resized, set_ready
+from fastbpe.core.symbols_native cimport EMPTY, NONE, Symbols
 
 cdef extern from "lockstep.h" nogil:
     uint64_t lockstep_hash(uint64_t key, uint64_t seed)
-    uint64_t lockstep_bucket(uint64_t hashed, uint64_t mask)
-
-cdef extern from "pages.h" nogil:
-    void *pages_alloc(size_t size)
-    void pages_free(void *memory, size_t size)
 
 cdef enum:
-    AHEAD = 16  # symbols
+    PAIRS = 0            # keys of two bytes,
+    ALONE = 1 << 16      # of one character of three bytes,
+    SPACED = 2 << 16     # and of one behind a space
+    N_KEYS = 3 << 16
 
-cdef uint64_t SEED = int.from_bytes(_urandom(8), "little")
-
-
-cdef inline uint64_t spread(uint64_t key) noexcept nogil:
-    return lockstep_hash(key, SEED)
-
-
-cdef inline bint is_inside(uint8_t byte) noexcept nogil:
-    """Return whether a byte continues a character."""
-    return byte & 0xC0 == 0x80
-
-
-cdef inline uint32_t code_of(const uint8_t *data) noexcept nogil:
-    """Return the code point of three bytes; a different one for all of that form, if they are no UTF-8 too."""
-    return <uint32_t>(data[0] & 15) << 12 | <uint32_t>(data[1] & 63) << 6 | (data[2] & 63)
+    CHARACTER = 1 << 16  # in a unit: its code point, not a byte
+    UNIT_BITS = 17
+    FIRST = 2            # node of a root
+    PARTIAL = 1          # in a node: some symbol ends inside the character behind it
 
 
 cdef inline bint has_wide(const uint8_t *data, Py_ssize_t size) noexcept nogil:
-    """Return whether a character of three bytes or more begins in some bytes."""
-    cdef Py_ssize_t at
-    cdef uint8_t greatest = 0
-    for at in range(size):
-        greatest = max(greatest, data[at])
-    return greatest >= 0xE0
+    """Return whether bytes begin with those of a character of three, which need not be a valid one."""
+    return size >= 3 and data[0] & 0xF0 == 0xE0 and data[1] & 0xC0 == 0x80 and data[2] & 0xC0 == 0x80
 
 
-cdef uint32_t *by_length(const uint32_t *offset, uint32_t n_symbols) except NULL:
-    """Return the symbols in the order of their lengths."""
-    cdef uint32_t symbol, length, longest = 0, before = 0, count
-    cdef uint32_t *place = NULL
-    cdef uint32_t *order = NULL
-    for symbol in range(n_symbols):
-        longest = max(longest, offset[symbol + 1] - offset[symbol])
-    place = <uint32_t *>zeroed(longest + 1, sizeof(uint32_t))
-    try:
-        order = <uint32_t *>resized(NULL, n_symbols, sizeof(uint32_t))
-        for symbol in range(n_symbols):
-            place[offset[symbol + 1] - offset[symbol]] += 1
-        for length in range(longest + 1):
-            count = place[length]
-            place[length] = before
-            before += count
-        for symbol in range(n_symbols):
-            length = offset[symbol + 1] - offset[symbol]
-            order[place[length]] = symbol
-            place[length] += 1
-        return order
-    finally:
-        free(place)
+cdef inline uint32_t code_of(const uint8_t *data) noexcept nogil:
+    return <uint32_t>(data[0] & 15) << 12 | <uint32_t>(data[1] & 63) << 6 | (data[2] & 63)
+
+
+cdef inline uint32_t key_of(const uint8_t *data, Py_ssize_t size, Py_ssize_t *used) noexcept nogil:
+    """Return the root of two bytes or more, and how many it takes."""
+    cdef Py_ssize_t space = data[0] == 0x20
+    if has_wide(data + space, size - space):
+        used[0] = 3 + space
+        return (SPACED if space else ALONE) + code_of(data + space)
+    used[0] = 2
+    return PAIRS + (<uint32_t>data[0] << 8 | data[1])
+
+
+cdef inline uint32_t unit_at(const uint8_t *data, Py_ssize_t size, Py_ssize_t *used) noexcept nogil:
+    """Return what one step takes of some bytes, and how many they are."""
+    if has_wide(data, size):
+        used[0] = 3
+        return CHARACTER | code_of(data)
+    used[0] = 1
+    return data[0]
 
 
 cdef class Trie:
+    def __cinit__(self, Symbols symbols not None):
+        """Sort the symbols by their keys."""
+        cdef const uint8_t *blob = symbols.blob
+        cdef const uint32_t *offset = symbols.offset
+        cdef uint32_t symbol, key
+        cdef Py_ssize_t used
+        self.symbols = symbols
+        self.nothing.key = EMPTY
+        self.roots = <Root *>calloc(N_KEYS, sizeof(Root))
+        self.starts = <uint32_t *>calloc(N_KEYS + 2, sizeof(uint32_t))
+        if not (self.roots and self.starts):
+            raise MemoryError
+        self.members = <uint32_t *>resized(NULL, symbols.n_symbols, sizeof(uint32_t))
+        self.prefix = <uint32_t *>resized(NULL, symbols.n_symbols, sizeof(uint32_t))
+        for symbol in range(symbols.n_symbols):
+            self.prefix[symbol] = NONE
+            if symbol >= 256 and symbols.left[symbol] != NONE:
+                key = key_of(blob + offset[symbol], offset[symbol + 1] - offset[symbol], &used)
+                self.prefix[symbol] = key
+                self.starts[key + 2] += 1
+        for key in range(N_KEYS):
+            self.starts[key + 2] += self.starts[key + 1]
+        for symbol in range(256, symbols.n_symbols):
+            key = self.prefix[symbol]
+            if key != NONE:
+                self.members[self.starts[key + 1]] = symbol
+                self.starts[key + 1] += 1
+                self.prefix[symbol] = NONE
+
     def __dealloc__(self):
-        pages_free(self.steps, (self.step_mask + 1) * sizeof(uint64_t))
-        pages_free(self.jumps, (self.jump_mask + 1) * sizeof(Jump))
-        free(self.root)
-        free(self.root_symbol)
-        free(self.partial)
-        free(self.filter)
+        cdef uint32_t key
+        if self.roots and self.starts:
+            for key in range(N_KEYS):
+                # A root is written only if it is asked for: the others' memory was never touched.
+                if self.starts[key] < self.starts[key + 1] and self.roots[key].edges != &self.nothing:
+                    free(self.roots[key].edges)
+        free(self.roots)
+        free(self.starts)
+        free(self.members)
+        free(self.prefix)
 
     # ------------------------------------------------------------ building
 
-    cdef int build(
-        self, const uint8_t *blob, const uint32_t *offset, const uint32_t *left, uint32_t n_symbols, uint32_t *prefix
-    ) except -1:
-        """Take the reachable symbols: the bytes, and those that have a left part.  Fill in the longest proper prefix of
-        each that is one, or NONE.
+    cdef int build_all(self) except -1:
+        """Build all roots that symbols begin with."""
+        cdef const uint8_t *data
+        cdef uint32_t key
+        cdef Py_ssize_t used
+        for key in range(N_KEYS):
+            if self.starts[key] < self.starts[key + 1]:
+                data = self.symbols.blob + self.symbols.offset[self.members[self.starts[key]]]
+                used = 2 if key < ALONE else 3 if key < SPACED else 4
+                self._build(key, data, used)
+        return 0
 
-        The node of symbol n is n + 1, and greater ones end in no symbol.  Short symbols come first, so all that end on
-        the way to another are there before it; its left part is one of them, and the walk begins at its node.
-        """
-        cdef uint64_t total = 0, size = 1 << 10
-        cdef uint32_t at, symbol, node, place, start, ahead, best
-        cdef uint32_t *order = NULL
-        self.n_symbols = n_symbols
-        self.n_nodes = n_symbols + 1
-        for symbol in range(n_symbols):
-            if symbol < 256 or left[symbol] != NONE:
-                total += offset[symbol + 1] - offset[symbol]
-        while size < total // 2:
-            size *= 2
-        self.root = <uint32_t *>zeroed(65536, sizeof(uint32_t))
-        self.root_symbol = <uint32_t *>zeroed(65536, sizeof(uint32_t))
-        self.steps = <uint64_t *>pages_alloc(size * sizeof(uint64_t))  # grows with what is shared; see _widen
-        if not self.steps:
-            raise MemoryError
-        self.step_mask = size - 1
+    cdef int _build(self, uint32_t key, const uint8_t *data, Py_ssize_t used) except -1 with gil:
+        """Build the root of a key, whose bytes `data` begins with, if nobody did."""
+        cdef Root *root = &self.roots[key]
+        cdef Root new
+        cdef uint32_t at, n_nodes = 0
+        if root.size:
+            return 0
+        new.edges = NULL
+        new.size = 0
+        new.node = FIRST
+        new.best = self._longest_of(data, used)
         try:
-            order = by_length(offset, n_symbols)
-            for at in range(n_symbols):
-                symbol = order[at]
-                ahead = order[min(at + AHEAD, n_symbols - 1)]
-                if ahead >= 256 and left[ahead] != NONE:
-                    place = offset[ahead] + offset[left[ahead] + 1] - offset[left[ahead]]
-                    key_prefetch(self.steps + self._bucket(left[ahead] + 1, blob[place]))
-                prefix[symbol] = NONE
-                if symbol >= 256 and left[symbol] == NONE:
-                    continue
-                node = 0
-                best = NONE
-                place = offset[symbol]
-                if symbol >= 256:
-                    best = left[symbol]
-                    node = best + 1
-                    place += offset[best + 1] - offset[best]
-                while place + 1 < offset[symbol + 1]:
-                    node = self._step_or_grow(node, blob[place])
-                    if node <= n_symbols:
-                        best = node - 1
-                    place += 1
-                self._add_step(node, blob[place], symbol + 1)
-                prefix[symbol] = best
-            self._index_roots()
-            self.filter = <uint64_t *>zeroed(1 << 13, sizeof(uint64_t))
-            self.partial = <uint8_t *>zeroed(self.n_nodes // 8 + 1, 1)
-            for symbol in range(256, n_symbols):
-                if left[symbol] == NONE or is_inside(blob[offset[symbol]]):
-                    continue
-                node = start = 0
-                place = offset[symbol + 1] - offset[symbol]
-                if not has_wide(blob + offset[symbol], place):
-                    continue
-                if left[symbol] < symbol:
-                    start = offset[left[symbol] + 1] - offset[left[symbol]]
-                    node = left[symbol] + 1
-                    if is_inside(blob[offset[symbol] + start]):  # inside a character
-                        node = start = 0
-                self._note_characters(blob + offset[symbol], place, start, node)
-        finally:
-            free(order)
+            for at in range(self.starts[key], self.starts[key + 1]):
+                self._insert(&new, self.members[at], used, &n_nodes)
+            self._finish(&new, n_nodes)
+        except BaseException:
+            free(new.edges)
+            raise
+        root.edges = new.edges if new.edges else &self.nothing
+        root.node = new.node
+        root.best = new.best
+        set_ready(&root.size, new.size if new.size else 1)
         return 0
 
-    cdef inline uint64_t _bucket(self, uint32_t node, uint8_t byte) noexcept nogil:
-        """Return where a step is looked for first."""
-        return lockstep_bucket(spread(<uint64_t>node << 8 | byte), self.step_mask)
-
-    cdef inline uint32_t _step_or_grow(self, uint32_t node, uint8_t byte) except 0:
-        """Return the child of a node, a new one if it has none."""
-        cdef uint32_t child = self._step(node, byte)
-        if child:
-            return child
-        self.n_nodes += 1
-        self._add_step(node, byte, self.n_nodes - 1)
-        return self.n_nodes - 1
-
-    cdef inline int _add_step(self, uint32_t node, uint8_t byte, uint32_t child) except -1:
-        cdef uint64_t at
-        if 2 * self.n_steps > self.step_mask:
-            self._widen()
-        self.n_steps += 1
-        at = self._bucket(node, byte)
-        while self.steps[at]:
-            at = (at + 1) & self.step_mask
-        self.steps[at] = (<uint64_t>node << 8 | byte) << 28 | child
+    cdef int _grow(self, Root *root, uint32_t size) except -1:
+        """Give the edges a table of a size."""
+        cdef Edge *edges = <Edge *>resized(NULL, size, sizeof(Edge))
+        cdef uint32_t at
+        cdef uint64_t place
+        memset(edges, 0xFF, size * sizeof(Edge))
+        for at in range(root.size):
+            if root.edges[at].key != EMPTY:
+                place = lockstep_hash(root.edges[at].key, self.symbols.seed) & (size - 1)
+                while edges[place].key != EMPTY:
+                    place = (place + 1) & (size - 1)
+                edges[place] = root.edges[at]
+        free(root.edges)
+        root.edges = edges
+        root.size = size
         return 0
 
-    cdef int _widen(self) except -1:
-        cdef uint64_t mask = 2 * self.step_mask + 1, at, place
-        cdef uint64_t *steps = <uint64_t *>pages_alloc((mask + 1) * sizeof(uint64_t))
-        if not steps:
-            raise MemoryError
-        for place in range(self.step_mask + 1):
-            if self.steps[place]:
-                at = lockstep_bucket(spread(self.steps[place] >> 28), mask)
-                while steps[at]:
-                    at = (at + 1) & mask
-                steps[at] = self.steps[place]
-        pages_free(self.steps, (self.step_mask + 1) * sizeof(uint64_t))
-        self.steps = steps
-        self.step_mask = mask
-        return 0
-
-    cdef inline uint32_t _symbol(self, uint32_t node) noexcept nogil:
-        """Return the symbol that ends at a node, or NONE."""
-        return node - 1 if node - 1 < self.n_symbols else NONE
-
-    cdef void _index_roots(self) noexcept:
-        """Note the node after each first character of the vocabulary of up to three bytes, and the longest symbol in it.
-        """
-        cdef uint32_t code, node, best, first = 0, first_best = 0
-        cdef uint8_t data[4]
-        cdef Py_ssize_t size
-        for code in range(256):
-            self.first[code] = self._step(0, <uint8_t>code)
-        for code in range(0x80, 65536):
-            size = put_character(code, data)
-            if code & 63 == 0:  # all but the last byte are those of the next 63 as well
-                first = self.first[data[0]]
-                first_best = data[0]
-                if size == 3 and first:
-                    first = self._step(first, data[1])
-                    if self._symbol(first) != NONE:
-                        first_best = self._symbol(first)
-            node = self._step(first, data[size - 1]) if first else 0
-            best = first_best
-            if self._symbol(node) != NONE:
-                best = self._symbol(node)
-            self.root[code] = node
-            self.root_symbol[code] = best
-
-    cdef int _note_characters(
-        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t at, uint32_t node
-    ) except -1:
-        """Note the characters of three bytes of a symbol from a place on, which begins one and has that node."""
-        cdef uint32_t before, best
-        cdef Py_ssize_t length, inside
+    cdef int _insert(self, Root *root, uint32_t symbol, Py_ssize_t used, uint32_t *n_nodes) except -1:
+        """Add what is missing on the way to a symbol."""
+        cdef const uint8_t *data = self.symbols.blob + self.symbols.offset[symbol]
+        cdef Py_ssize_t size = self.symbols.offset[symbol + 1] - self.symbols.offset[symbol], at = used, length
+        cdef uint32_t node = root.node & ~<uint32_t>PARTIAL, unit
+        cdef uint32_t *behind = &root.node    # where the node is kept
+        cdef Edge *edge
         while at < size:
-            length = length_of(data[at])
-            before = node
-            best = NONE
-            for inside in range(length):
-                if at + inside == size:
-                    self.partial[before >> 3] |= <uint8_t>(1 << (before & 7))
-                    return 0
-                if is_inside(data[at + inside]) != (inside > 0):
-                    self.by_bytes = True
-                    return 0
-                node = self._step(node, data[at + inside])
-                if self._symbol(node) != NONE:
-                    best = self._symbol(node)
-            if length == 3 and at:
-                self._add_jump(before, code_of(data + at), node, best)
+            unit = unit_at(data + at, size - at, &length)
+            if length == 1 and unit & 0xF0 == 0xE0:
+                behind[0] |= PARTIAL
+            if 2 * n_nodes[0] >= root.size:
+                self._grow(root, 2 * root.size if root.size else 4)
+            edge = self._edge(root, node, unit)
+            if edge.key == EMPTY:
+                n_nodes[0] += 1
+                edge.key = <uint64_t>node << UNIT_BITS | unit
+                edge.node = FIRST + 2 * n_nodes[0]
+                edge.best = NONE
             at += length
+            if at == size:
+                edge.best = symbol
+            behind = &edge.node
+            node = edge.node & ~<uint32_t>PARTIAL
         return 0
 
-    cdef int _add_jump(self, uint32_t node, uint32_t code, uint32_t after, uint32_t best) except -1:
-        cdef uint64_t mask = 2 * self.jump_mask + 1 if self.jumps else (1 << 10) - 1, at, place, hashed
-        cdef Jump *jumps
-        if not self.jumps or 3 * self.n_jumps > 2 * self.jump_mask:
-            jumps = <Jump *>pages_alloc((mask + 1) * sizeof(Jump))
-            if not jumps:
-                raise MemoryError
-            memset(jumps, 0xFF, (mask + 1) * sizeof(Jump))
-            if self.jumps:
-                for place in range(self.jump_mask + 1):
-                    if self.jumps[place].key != EMPTY:
-                        at = spread(self.jumps[place].key) & mask
-                        while jumps[at].key != EMPTY:
-                            at = (at + 1) & mask
-                        jumps[at] = self.jumps[place]
-                pages_free(self.jumps, (self.jump_mask + 1) * sizeof(Jump))
-            self.jumps = jumps
-            self.jump_mask = mask
-        at = spread(<uint64_t>node << 16 | code) & self.jump_mask
-        while self.jumps[at].key != EMPTY:
-            if self.jumps[at].key == (<uint64_t>node << 16 | code):
-                return 0
-            at = (at + 1) & self.jump_mask
-        hashed = spread(<uint64_t>node << 16 | code)
-        self.filter[hashed >> 51] |= <uint64_t>1 << (hashed >> 45 & 63)
-        self.jumps[at].key = <uint64_t>node << 16 | code
-        self.jumps[at].node = after
-        self.jumps[at].best = best
-        self.n_jumps += 1
+    cdef int _finish(self, Root *root, uint32_t n_nodes) except -1:
+        """Find the prefix of each symbol; nodes have greater numbers than those on the way to them."""
+        cdef uint32_t *longest = NULL      # by node: the longest symbol that ends before it, or in it
+        cdef uint32_t *places = NULL
+        cdef uint32_t at, parent, unit, inside, before
+        cdef Edge *edge
+        try:
+            longest = <uint32_t *>resized(NULL, n_nodes + 1, sizeof(uint32_t))
+            places = <uint32_t *>resized(NULL, n_nodes + 1, sizeof(uint32_t))
+            longest[0] = root.best
+            for at in range(root.size):
+                if root.edges[at].key != EMPTY:
+                    places[root.edges[at].node - FIRST >> 1] = at
+            for at in range(1, n_nodes + 1):
+                edge = root.edges + places[at]
+                parent = <uint32_t>(edge.key >> UNIT_BITS)
+                unit = <uint32_t>edge.key & ((1 << UNIT_BITS) - 1)
+                before = longest[parent - FIRST >> 1]
+                inside = self._in_character(root, parent, unit & 0xFFFF) if unit & CHARACTER else NONE
+                if inside != NONE:
+                    before = inside
+                if edge.best != NONE:
+                    self.prefix[edge.best] = before
+                    before = edge.best
+                else:
+                    edge.best = inside
+                longest[at] = before
+        finally:
+            free(longest)
+            free(places)
         return 0
+
+    cdef uint32_t _in_character(self, const Root *root, uint32_t node, uint32_t code) noexcept nogil:
+        """Return the longest symbol that ends inside a character behind a node, or NONE."""
+        cdef const Edge *first = self._edge(root, node, 0xE0 | code >> 12) if root.size else &self.nothing
+        cdef const Edge *second
+        if first.key == EMPTY:
+            return NONE
+        second = self._edge(root, first.node & ~<uint32_t>PARTIAL, 0x80 | (code >> 6 & 63))
+        return second.best if second.key != EMPTY and second.best != NONE else first.best
+
+    cdef uint32_t _longest_of(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+        """Return the longest symbol that up to four bytes begin with, and set the prefix of each."""
+        cdef uint32_t out[4]
+        cdef uint32_t longest = data[0]
+        cdef Py_ssize_t at
+        for at in range(2, size + 1):
+            if self.symbols.merge_short(data, at, out) == 1:
+                self.prefix[out[0]] = longest
+                longest = out[0]
+        return longest
 
     # ------------------------------------------------------------ use
 
-    cdef inline uint32_t _step(self, uint32_t node, uint8_t byte) noexcept nogil:
-        cdef uint64_t key = <uint64_t>node << 8 | byte
-        cdef uint64_t at = self._bucket(node, byte)
-        while self.steps[at]:
-            if self.steps[at] >> 28 == key:
-                return <uint32_t>(self.steps[at] & ((1 << 28) - 1))
-            at = (at + 1) & self.step_mask
-        return 0
+    cdef inline Edge *_edge(self, const Root *root, uint32_t node, uint32_t unit) noexcept nogil:
+        """Return an edge, or the empty place where it would be."""
+        cdef uint64_t key = <uint64_t>node << UNIT_BITS | unit
+        cdef uint64_t at = lockstep_hash(key, self.symbols.seed) & (root.size - 1)
+        while root.edges[at].key != key and root.edges[at].key != EMPTY:
+            at = (at + 1) & (root.size - 1)
+        return root.edges + at
 
-    cdef uint32_t longest(self, const uint8_t *data, Py_ssize_t size, uint64_t *steps) noexcept nogil:
+    cdef uint32_t longest(self, const uint8_t *data, Py_ssize_t size, uint64_t *steps) except 0xFFFFFFFF nogil:
         """Return the longest symbol that the data begins with; add the work to `steps`."""
-        cdef uint32_t best = data[0], node, code = 0
-        cdef uint64_t key, hashed, place
-        cdef Py_ssize_t at = 1
-        cdef bint jump = self.jumps != NULL and not self.by_bytes and not is_inside(data[0])
-        # Raw pieces are no UTF-8: a code point counts only if its bytes are the ones that root was made from.
-        if size >= 3 and data[0] & 0xF0 == 0xE0 and is_inside(data[1]) and is_inside(data[2]):
-            code = code_of(data)
-            at = 3 if code >= 0x800 else 1
-        elif size >= 2 and data[0] & 0xE0 == 0xC0 and is_inside(data[1]):
-            code = <uint32_t>(data[0] & 31) << 6 | (data[1] & 63)
-            at = 2 if code >= 0x80 else 1
-        if at > 1:
-            best = self.root_symbol[code]
-            node = self.root[code]
-        else:
-            node = self.first[data[0]]
-        while node and at < size:
-            if jump and data[at] & 0xF0 == 0xE0 and at + 2 < size and is_inside(data[at + 1]) and is_inside(data[at + 2]):
-                key = <uint64_t>node << 16 | code_of(data + at)
-                hashed = spread(key)
-                # The last step of each walk fails; the filter says so from a nearer cache than the table.
-                if self.filter[hashed >> 51] >> (hashed >> 45 & 63) & 1:
-                    place = hashed & self.jump_mask
-                    while self.jumps[place].key != key and self.jumps[place].key != EMPTY:
-                        place = (place + 1) & self.jump_mask
-                    if self.jumps[place].key == key:
-                        node = self.jumps[place].node
-                        if self.jumps[place].best != NONE:
-                            best = self.jumps[place].best
-                        at += 3
-                        continue
-                if not self.partial[node >> 3] >> (node & 7) & 1:
-                    break
-            node = self._step(node, data[at])
-            at += 1
-            if self._symbol(node) != NONE:
-                best = self._symbol(node)
-        steps[0] += at
+        cdef Py_ssize_t at, length
+        cdef uint32_t key, unit, node, best
+        cdef const Root *root
+        cdef const Edge *edge
+        steps[0] += 1
+        if size == 1:
+            return data[0]
+        key = key_of(data, size, &at)
+        root = &self.roots[key]
+        if not is_ready(&root.size):
+            self._build(key, data, at)
+        node = root.node
+        best = root.best
+        while at < size:
+            unit = unit_at(data + at, size - at, &length)
+            edge = self._edge(root, node & ~<uint32_t>PARTIAL, unit)
+            if edge.key == EMPTY and unit & CHARACTER and node & PARTIAL:
+                length = 1
+                edge = self._edge(root, node & ~<uint32_t>PARTIAL, data[at])
+            if edge.key == EMPTY:
+                break
+            if edge.best != NONE:
+                best = edge.best
+            node = edge.node
+            at += length
+            steps[0] += 1
         return best
