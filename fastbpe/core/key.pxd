@@ -12,13 +12,15 @@ cdef extern from "key.h" nogil:
         uint64_t key[4]
         uint32_t ids[8]
 
+    ctypedef struct KeyAsked:
+        uint64_t key[4]
+        KeyLine *line
+
     ctypedef struct KeyBatch:
-        uint64_t key[64][4]
-        const uint8_t *data[64]
-        size_t size[64]
-        uint32_t line[64]
+        KeyAsked asked[64]
         int count
-        const uint8_t *begin
+        const uint8_t *base
+        const uint8_t *next
 
     ctypedef struct KeySecret:
         uint64_t words[4]
@@ -26,8 +28,8 @@ cdef extern from "key.h" nogil:
     ctypedef struct KeyCode:
         uint32_t (*hash)(const uint64_t *key, const KeySecret *secret) noexcept nogil
         int (*prepare)(
-            KeyBatch *batch, const uint8_t *base, const uint32_t *ends, int at, int count, const uint8_t *limit,
-            const KeySecret *secret, const KeyLine *lines, uint32_t mask
+            KeyBatch *batch, const uint32_t *ends, int count, const uint8_t *limit, const KeySecret *secret,
+            KeyLine *lines, uint32_t mask
         ) noexcept nogil
         int (*emit)(const KeyBatch *batch, int at, KeyLine *lines, uint32_t **out) noexcept nogil
 
@@ -35,5 +37,7 @@ cdef extern from "key.h" nogil:
     void key_make(const uint8_t *data, size_t size, uint64_t *key)
     bint key_is_long(const uint64_t *key)
     uint32_t key_hash_plain(const uint64_t *key, const KeySecret *secret)
-    KeyLine *key_find(const uint64_t *key, uint32_t at, KeyLine *lines, int *half)
+    const uint8_t *key_data(const KeyBatch *batch, int at)
+    size_t key_size(const KeyBatch *batch, int at)
+    KeyLine *key_find(const uint64_t *key, KeyLine *line, KeyLine *lines, int *half)
     KeyCode key_code(const char *kind)

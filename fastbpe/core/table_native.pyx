@@ -13,7 +13,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
-from fastbpe.core.key cimport KEY_HASHED, KEY_LONGEST, KeyBatch, KeyLine, KeySecret, key_code, key_find, key_is_long
+from fastbpe.core.key cimport (
+    KEY_HASHED, KEY_LONGEST, KeyBatch, KeyLine, KeySecret, key_code, key_data, key_find, key_is_long, key_size,
+)
 from fastbpe.core.long_native cimport Memo
 from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, Merger, Miss
 from fastbpe.core.split_native cimport DROPPED, Found, Splitter, SplitStream
@@ -248,11 +250,11 @@ cdef class Table:
             return 0
         # A pretoken has no more ids than bytes; a few more are written than count.
         self.reserve(found.base + (found.ends[found.count - 1] & ~DROPPED) - found.begin + 16)
-        batch.begin = data + found.begin
+        batch.base = data + found.base
+        batch.next = data + found.begin
         while at < found.count:
-            at = self.code.prepare(
-                &batch, data + found.base, found.ends, <int>at, <int>found.count, data + readable, &SECRET,
-                self.lines, self.mask
+            at += self.code.prepare(
+                &batch, found.ends + at, <int>(found.count - at), data + readable, &SECRET, self.lines, self.mask
             )
             place = 0
             while True:
@@ -271,20 +273,22 @@ cdef class Table:
 
     cdef int _emit(self, const KeyBatch *batch, int at) except -1 nogil:
         """Append the ids of a prepared pretoken that are not in its line, or note that they are to come."""
-        cdef const uint64_t *key = batch.key[at]
+        cdef const uint64_t *key = batch.asked[at].key
+        cdef const uint8_t *data = key_data(batch, at)
+        cdef Py_ssize_t size = key_size(batch, at)
         cdef uint32_t *entry
         cdef const uint32_t *ids
         cdef KeyLine *line
         cdef int half
-        if batch.size[at] > KEY_HASHED:
-            return self.encode_piece(batch.data[at], batch.size[at])
-        line = key_find(key, batch.line[at], self.lines, &half)
+        if size > KEY_HASHED:
+            return self.encode_piece(data, size)
+        line = key_find(key, batch.asked[at].line, self.lines, &half)
         if line == NULL:
-            return self._miss(batch, at, self._make_room(key, batch.line[at]))
+            return self._miss(batch, at, self._make_room(key, <uint32_t>(batch.asked[at].line - self.lines)))
         entry = line.ids + 4 * half
         if entry[3] & PENDING:
             return self._wait(entry[3] & ~PENDING)
-        ids = self._recall(entry, batch.data[at], batch.size[at])
+        ids = self._recall(entry, data, size)
         if ids == NULL:
             return self._miss(batch, at, entry)
         memcpy(self.out + self.size, ids, (entry[3] & ~IN_RING) * sizeof(uint32_t))
@@ -294,8 +298,8 @@ cdef class Table:
     cdef int _miss(self, const KeyBatch *batch, int at, uint32_t *entry) except -1 nogil:
         """Find the ids of a pretoken that has an entry without ids: those of a long one at once, others later."""
         cdef Miss *miss = self.misses + self.n_misses
-        cdef const uint8_t *data = batch.data[at]
-        cdef Py_ssize_t before = self.size, size = batch.size[at]
+        cdef const uint8_t *data = key_data(batch, at)
+        cdef Py_ssize_t before = self.size, size = key_size(batch, at)
         if size > KEY_LONGEST:
             memset(entry, 0, 12)
             entry[3] = IN_RING  # long gone, if this fails
@@ -303,9 +307,9 @@ cdef class Table:
             self._note(entry, self.out + before, <uint32_t>(self.size - before), data, <uint32_t>size, False)
             return 0
         entry[3] = PENDING | <uint32_t>self.n_misses
-        memcpy(miss.key, batch.key[at], sizeof(miss.key))
+        memcpy(miss.key, batch.asked[at].key, sizeof(miss.key))
         miss.size = size
-        miss.line = batch.line[at]
+        miss.line = <uint32_t>(batch.asked[at].line - self.lines)
         self.n_misses += 1
         return self._wait(self.n_misses - 1)
 
@@ -330,7 +334,7 @@ cdef class Table:
         self.merger.merge_all(self.misses, self.n_misses, self.memo)
         for at in range(self.n_misses):
             miss = self.misses + at
-            line = key_find(miss.key, miss.line, self.lines, &half)
+            line = key_find(miss.key, self.lines + miss.line, self.lines, &half)
             if line == NULL or line.ids[4 * half + 3] != (PENDING | <uint32_t>at):
                 continue  # pushed out by another
             self._note(line.ids + 4 * half, miss.ids, miss.count, <const uint8_t *>miss.key, 0, key_is_long(miss.key))
