@@ -23,6 +23,7 @@ cdef struct Window:
     # Characters that are looked at together.
     uint32_t count
     uint32_t codes[WINDOW]
+    uint32_t alone[WINDOW]     # the id of a character that is known to have one, or ABSENT
     uint32_t crossing[WINDOW]  # what a character becomes with the next one; HARD behind the last
     uint16_t ends[WINDOW]      # where each ends, in bytes
 
@@ -34,16 +35,17 @@ cdef struct Entries:
 
 
 cdef struct Character:
-    uint64_t meets            # a bit for each character behind this one in `met`, by meeting_bit
+    uint64_t meets            # a bit for each character behind this one in `met`, by meeting_place
     uint64_t alone            # its one to three ids, of NARROW bits each, the least first; 0: not known
 
 
 @cython.final
 cdef class Characters:
-    cdef Character *table     # by code point up to U+FFFF
+    cdef Character *table     # by code point up to U+FFFF; one more, all zero, for all others
     cdef Entries met          # left << 48 | right << 32 | the one id of both, or TWO or SOLVE
     cdef Entries touching     # as touching_key makes them
     cdef uint64_t near[256]   # by the byte behind a boundary: a bit for the low six of the one before
+    cdef uint16_t *lengths    # by both: a bit for each two lengths that a key in `touching` has there
 
     cdef int note(self, const uint8_t *data, Py_ssize_t size) except -1
     cdef bint set_alone(self, uint32_t code, const uint32_t *ids, Py_ssize_t count) noexcept nogil

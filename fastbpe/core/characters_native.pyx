@@ -23,8 +23,8 @@ cdef inline uint64_t spread(uint64_t key) noexcept nogil:
     return key ^ key >> 32
 
 
-cdef inline uint64_t meeting_bit(uint32_t code) noexcept nogil:
-    return <uint64_t>1 << ((code ^ code >> 6) & 63)
+cdef inline uint32_t meeting_place(uint32_t code) noexcept nogil:
+    return (code ^ code >> 6) & 63
 
 
 cdef Py_ssize_t put_character(uint32_t code, uint8_t *data) noexcept nogil:
@@ -40,6 +40,10 @@ cdef Py_ssize_t put_character(uint32_t code, uint8_t *data) noexcept nogil:
     data[1] = <uint8_t>(0x80 | (code >> 6 & 63))
     data[2] = <uint8_t>(0x80 | (code & 63))
     return 3
+
+
+cdef inline uint32_t both_bytes(const uint8_t *boundary) noexcept nogil:
+    return <uint32_t>boundary[0] << 6 | ((boundary - 1)[0] & 63)
 
 
 cdef inline uint64_t touching_key(const uint8_t *boundary, Py_ssize_t before, Py_ssize_t after) noexcept nogil:
@@ -77,13 +81,15 @@ cdef int add(Entries *entries, uint64_t entry, int shift) except -1:
 
 cdef class Characters:
     def __cinit__(self):
-        self.table = <Character *>zeroed(CODES, sizeof(Character))
+        self.table = <Character *>zeroed(CODES + 1, sizeof(Character))
+        self.lengths = <uint16_t *>zeroed(1 << 14, sizeof(uint16_t))
         self.met.mask = self.touching.mask = 1023
         self.met.slots = <uint64_t *>zeroed(1024, sizeof(uint64_t))
         self.touching.slots = <uint64_t *>zeroed(1024, sizeof(uint64_t))
 
     def __dealloc__(self):
         free(self.table)
+        free(self.lengths)
         free(self.met.slots)
         free(self.touching.slots)
 
@@ -118,9 +124,10 @@ cdef class Characters:
                 if whole and next_whole:
                     if left >= WIDE or right >= WIDE:
                         add(&self.met, (<uint64_t>left << 16 | right) << 32 | SOLVE, 32)
-                        self.table[left].meets |= meeting_bit(right)
+                        self.table[left].meets |= <uint64_t>1 << meeting_place(right)
                 else:
                     self.near[data[at]] |= <uint64_t>1 << (data[at - 1] & 63)
+                    self.lengths[both_bytes(data + at)] |= <uint16_t>(1 << (3 * (at - start) + min(length, size - at)))
                     add(&self.touching, touching_key(data + at, at - start, min(length, size - at)), 0)
             start = at
             at += length
@@ -154,15 +161,16 @@ cdef class Characters:
     cdef uint32_t _boundary(self, const uint8_t *data, Py_ssize_t before, Py_ssize_t after, uint64_t key) noexcept nogil:
         """Return HARD, or what the two characters of a key become if they are a segment.  `data` is the second one."""
         cdef uint64_t place = spread(key) & self.met.mask
+        cdef uint32_t lengths = self.lengths[both_bytes(data)]
         cdef Py_ssize_t i, j
         while self.met.slots[place]:
             if self.met.slots[place] >> 32 == key:
                 return <uint32_t>self.met.slots[place]
             place = (place + 1) & self.met.mask
-        if self.near[data[0]] >> ((data - 1)[0] & 63) & 1:
+        if lengths:
             for i in range(1, before + 1):
                 for j in range(1, after + 1):
-                    if i == before and j == after:
+                    if not lengths >> (3 * i + j) & 1:
                         continue
                     key = touching_key(data, i, j)
                     place = spread(key) & self.touching.mask
@@ -187,38 +195,40 @@ cdef class Characters:
         """Read some characters, up to a boundary that no token crosses; return the bytes they have.
 
         0: there is no such boundary near.  -1: what comes is not UTF-8.
+
+        Every third boundary is crossed by some token, and nobody can foresee which: hence few branches.
         """
         cdef Py_ssize_t end = 0, length
-        cdef uint32_t code = 0, last = CODES
-        cdef uint32_t doubtful[WINDOW]
-        cdef uint64_t keys[WINDOW]
-        cdef uint32_t n_doubtful = 0, at, count = 0
+        cdef uint32_t code = 0, last, value, count = 0, at
+        cdef uint64_t key, asked, slot, known
         while end < size and count < WINDOW:
             length = get_character(data + end, size - end, &code)
             if length == 0:
                 return -1
-            if count:
-                # Most boundaries are crossed by no token, and most of these are told from two bits.
-                window.crossing[count - 1] = HARD
-                if code >= CODES or last >= CODES or (last < WIDE and code < WIDE):
-                    window.crossing[count - 1] = SOLVE
-                elif (
-                    self.table[last].meets & meeting_bit(code)
-                    or self.near[data[end]] >> (data[end - 1] & 63) & 1
-                ):
-                    keys[n_doubtful] = <uint64_t>last << 16 | code
-                    key_prefetch(self.met.slots + (spread(keys[n_doubtful]) & self.met.mask))
-                    doubtful[n_doubtful] = count - 1
-                    n_doubtful += 1
-            window.codes[count] = last = code
+            key_prefetch(self.table + code)
             end += length
+            window.codes[count] = code
             window.ends[count] = <uint16_t>end
             count += 1
-        for at in range(n_doubtful):
-            last = doubtful[at]
-            end = window.ends[last]
-            window.crossing[last] = self._boundary(
-                data + end, end - (window.ends[last - 1] if last else 0), window.ends[last + 1] - end, keys[at]
+        for at in range(count - 1):
+            code, last = window.codes[at + 1], window.codes[at]
+            value = SOLVE
+            if code < CODES and last < CODES and (code >= WIDE or last >= WIDE):
+                end = window.ends[at]
+                key = <uint64_t>last << 16 | code
+                asked = self.table[last].meets >> meeting_place(code) & 1
+                slot = self.met.slots[spread(key) & self.met.mask & (0 - asked)]
+                value = <uint32_t>slot if slot >> 32 == key else HARD
+                asked = asked & <uint64_t>(slot != 0) | (self.near[data[end]] >> (data[end - 1] & 63) & 1)
+                if asked and value == HARD:
+                    value = self._boundary(
+                        data + end, end - (window.ends[at - 1] if at else 0), window.ends[at + 1] - end, key
+                    )
+            window.crossing[at] = value
+        for at in range(count):
+            known = self.table[window.codes[at]].alone
+            window.alone[at] = (
+                <uint32_t>known & ABSENT if known >> NARROW == (<uint64_t>1 << 2 * NARROW) - 1 else ABSENT
             )
         window.crossing[count - 1] = HARD if window.ends[count - 1] == size else SOLVE
         while count and window.crossing[count - 1] != HARD:

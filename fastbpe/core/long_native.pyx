@@ -28,7 +28,8 @@ cdef enum:
     PATIENCE = 64      # steps of backtracking a byte; real vocabularies take under 10
     # Bytes that are merged step by step before there are tables for them: about what building these takes.
     WIDE_CREDIT = 1 << 12   # of ideographs
-    LONG_CREDIT = 1 << 16   # of other long pretokens
+    ASCII_CREDIT = 1 << 18  # beginning in ASCII: thousands of symbols begin with a letter or two
+    OTHER_CREDIT = 1 << 16
 
 # No text can be prepared in which all segments meet in one line.
 cdef KeySecret SECRET
@@ -50,14 +51,15 @@ cdef class LongMerger:
     def __cinit__(self, Symbols symbols not None):
         self.symbols = symbols
         self.wide_credit = WIDE_CREDIT
-        self.long_credit = LONG_CREDIT
+        self.ascii_credit = ASCII_CREDIT
+        self.other_credit = OTHER_CREDIT
 
     cdef int prepare(self) except -1:
         """Build all that any text may need."""
         self._need_characters()
         self._need_trie()
         self.trie.build_all()
-        self.wide_credit = self.long_credit = 0
+        self.wide_credit = self.ascii_credit = self.other_credit = 0
         return 0
 
     # A nogil function with an object of its own would take the GIL each time: these have none.
@@ -115,7 +117,9 @@ cdef class LongMerger:
         cdef Py_ssize_t count = 0, used, position = 0
         cdef Window window
         cdef bint wide = is_wide(data, size)
-        cdef Py_ssize_t *credit = &self.wide_credit if wide else &self.long_credit
+        cdef Py_ssize_t *credit = &self.wide_credit
+        if not wide:
+            credit = &self.ascii_credit if data[size > 1] < 0x80 else &self.other_credit
         if size <= credit[0]:
             credit[0] -= size
             if size <= SHORT:
@@ -141,24 +145,29 @@ cdef class LongMerger:
         self, const uint8_t *data, const Window *window, uint32_t *out, Memo *memo
     ) except -1 nogil:
         """Write the ids of the segments of some characters; return how many."""
-        cdef uint32_t first = 0, last, value
-        cdef Py_ssize_t count = 0, start = 0
+        cdef uint32_t first = 0, last, value, number
+        cdef Py_ssize_t count = 0, start
         while first < window.count:
+            # One character or two, which become one id; how many cannot be foreseen.
+            value = window.crossing[first]
+            last = first + (value != HARD)
+            number = window.alone[first] if value == HARD else value
+            if number < ABSENT and window.crossing[last] == HARD:
+                out[count] = number
+                count += 1
+                first = last + 1
+                continue
             last = first
             while window.crossing[last] != HARD:
                 last += 1
-            value = window.crossing[first]
             if first == last and window.codes[first] < CODES:
                 count += self._alone(window.codes[first], out + count)
             elif first + 1 == last and value == TWO:
                 count += self._alone(window.codes[first], out + count)
                 count += self._alone(window.codes[last], out + count)
-            elif first + 1 == last and value != SOLVE:
-                out[count] = value
-                count += 1
             else:
+                start = window.ends[first - 1] if first else 0
                 count += self._segment(data + start, window.ends[last] - start, out + count, memo)
-            start = window.ends[last]
             first = last + 1
         return count
 

@@ -10,8 +10,8 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from fastbpe.core.atoms_native cimport Atoms
-from fastbpe.core.key cimport KEY_SHORT, key_prefetch
-from fastbpe.core.long_native cimport LongMerger, Memo, is_short, is_wide
+from fastbpe.core.key cimport key_prefetch
+from fastbpe.core.long_native cimport LongMerger, Memo, is_short
 from fastbpe.core.memory cimport resized
 from fastbpe.core.symbols_native cimport NONE, Symbols
 
@@ -63,7 +63,7 @@ cdef class Merger:
         return self.long_merger.merge_into(data, size, out, memo)
 
     cdef int merge_all(self, Miss *misses, int count, Memo *memo) except -1 nogil:
-        """Find the ids of up to LOCKSTEP_WORDS pretokens of at most LOCKSTEP_LANES bytes."""
+        """Find the ids of up to LOCKSTEP_WORDS pretokens of at most LOCKSTEP_LANES bytes, none of ideographs."""
         cdef LockstepWord words[LOCKSTEP_WORDS]
         cdef int word_of[LOCKSTEP_WORDS]
         cdef const uint8_t *keys[LOCKSTEP_WORDS]
@@ -76,15 +76,11 @@ cdef class Merger:
         for at in range(count):
             miss = misses + at
             data = <const uint8_t *>miss.key
-            # A clause is hardly ever a token; merging finds out as well.
-            if self.must_look or miss.size <= KEY_SHORT or not is_wide(data, miss.size):
-                miss.hashed = self.symbols.hash_of(data, miss.size)
-                key_prefetch(self.symbols.slots + (miss.hashed & self.symbols.slot_mask))
-            else:
-                miss.hashed = 0
+            miss.hashed = self.symbols.hash_of(data, miss.size)
+            key_prefetch(self.symbols.slots + (miss.hashed & self.symbols.slot_mask))
         for at in range(count):
             miss = misses + at
-            miss.symbol = self.symbols.first_with(miss.hashed) if miss.hashed else NONE
+            miss.symbol = self.symbols.first_with(miss.hashed)
             if miss.symbol != NONE:
                 key_prefetch(self.symbols.offset + miss.symbol)
         for at in range(count):
@@ -102,7 +98,7 @@ cdef class Merger:
             if symbol != NONE and (self.whole or symbol < 256 or self.symbols.left[symbol] != NONE):
                 miss.ids[0] = self.symbols.id_of[symbol]
                 miss.count = 1
-            elif is_short(data, miss.size) and not is_wide(data, miss.size):
+            elif is_short(data, miss.size):
                 word_of[at] = n_words
                 keys[n_words] = data
                 sizes[n_words] = <int>miss.size

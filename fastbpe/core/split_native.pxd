@@ -4,12 +4,15 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 cdef extern from "boxes.h" nogil:
     enum:
         BOXES_CHUNK
+        BOXES_MIXED
 
     ctypedef struct Boxes:
         uint8_t ascii[8][16]
         uint8_t two[2048]
         const uint16_t *stage1
         const uint8_t *stage2
+        uint8_t of_lead[16]
+        uint8_t of_second[16][64]
         uint8_t rules[8][5][16]
         uint8_t unsure[8]
         int n_rules

@@ -118,7 +118,8 @@ cdef class Splitter:
         cdef const uint8_t[::1] coarse = boxes.coarse
         cdef const uint8_t[:, :, ::1] rules = boxes.rules
         cdef const uint8_t[::1] unsure = boxes.unsure
-        cdef Py_ssize_t at
+        cdef const uint8_t *row
+        cdef Py_ssize_t at, lead, second
         self.code = boxes_code(kind.encode())
         if not self.code.decide:
             if kind:
@@ -135,6 +136,17 @@ cdef class Splitter:
             self.boxes.two[at] = self.coarse2[self.stage1[at >> 6] * 64 + (at & 63)]
             if at < 128:
                 self.boxes.ascii[at >> 4][at & 15] = self.boxes.two[at]
+        for lead in range(16):
+            for second in range(64):
+                row = self.coarse2 + 64 * self.stage1[lead << 6 | second]
+                self.boxes.of_second[lead][second] = row[0]
+                for at in range(64):
+                    if row[at] != row[0]:
+                        self.boxes.of_second[lead][second] = BOXES_MIXED
+            self.boxes.of_lead[lead] = self.boxes.of_second[lead][0]
+            for second in range(64):
+                if self.boxes.of_second[lead][second] != self.boxes.of_lead[lead]:
+                    self.boxes.of_lead[lead] = BOXES_MIXED
         self.boxes.n_rules = <int>rules.shape[0]
         memcpy(self.boxes.rules, &rules[0, 0, 0], rules.nbytes)
         memcpy(self.boxes.unsure, &unsure[0], unsure.nbytes)

@@ -16,7 +16,7 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 from fastbpe.core.key cimport (
     KEY_HASHED, KEY_LONGEST, KeyBatch, KeyLine, KeySecret, key_code, key_data, key_find, key_is_long, key_size,
 )
-from fastbpe.core.long_native cimport Memo
+from fastbpe.core.long_native cimport Memo, is_wide
 from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, Merger, Miss
 from fastbpe.core.split_native cimport DROPPED, Found, Splitter, SplitStream
 from fastbpe.core.symbols_native cimport NONE
@@ -296,15 +296,20 @@ cdef class Table:
         return 0
 
     cdef int _miss(self, const KeyBatch *batch, int at, uint32_t *entry) except -1 nogil:
-        """Find the ids of a pretoken that has an entry without ids: those of a long one at once, others later."""
+        """Find the ids of a pretoken that has an entry without ids: most later, those that are not merged together at
+        once.
+        """
         cdef Miss *miss = self.misses + self.n_misses
         cdef const uint8_t *data = key_data(batch, at)
         cdef Py_ssize_t before = self.size, size = key_size(batch, at)
-        if size > KEY_LONGEST:
+        if size > KEY_LONGEST or is_wide(data, size):
             memset(entry, 0, 12)
             entry[3] = IN_RING  # long gone, if this fails
             self.encode_piece(data, size)
-            self._note(entry, self.out + before, <uint32_t>(self.size - before), data, <uint32_t>size, False)
+            self._note(
+                entry, self.out + before, <uint32_t>(self.size - before), data,
+                <uint32_t>size if size > KEY_LONGEST else 0, key_is_long(batch.asked[at].key)
+            )
             return 0
         entry[3] = PENDING | <uint32_t>self.n_misses
         memcpy(miss.key, batch.asked[at].key, sizeof(miss.key))

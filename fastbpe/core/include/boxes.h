@@ -11,6 +11,7 @@
 
 #define BOXES_CHUNK 4096 /* bytes decided at once: all that is written on the way stays in the nearest cache */
 #define BOXES_BLOCKS (BOXES_CHUNK / 64)
+#define BOXES_MIXED 0xFF
 #define BOXES_LEFT 32 /* room before the first character, for the three before it */
 
 typedef struct {
@@ -18,6 +19,8 @@ typedef struct {
     uint8_t two[2048];      /* class of a character of two bytes, by its code point */
     const uint16_t *stage1; /* of all others: block by the upper bits of the code point, */
     const uint8_t *stage2;  /* class by block and the lower six */
+    uint8_t of_lead[16];       /* the class of all characters of three bytes with a lead, by its low four bits; or MIXED */
+    uint8_t of_second[16][64]; /* and of those with a lead and a second byte, by its low six */
     uint8_t rules[8][5][16];
     uint8_t unsure[8];
     int n_rules;
@@ -98,6 +101,7 @@ typedef __m512i boxes_avx512;
 #define LEADS(a) _mm512_cmpgt_epi8_mask(a, _mm512_set1_epi8(-65))
 #define CLASSES(ascii, bytes) \
     _mm512_maskz_permutex2var_epi8((uint64_t)~_mm512_movepi8_mask(bytes), LOAD(ascii), bytes, LOAD((ascii) + 4))
+#define WIDE_CLASSES 4 /* fewer are faster one by one */
 #define COMPRESS(to, from, bits) _mm512_storeu_si512((void *)(to), _mm512_maskz_compress_epi8(bits, LOAD(from)))
 #define BOXES_BMI2 1
 #include "boxes_vector.h"

@@ -6,6 +6,52 @@
 #define BOXES_COUNT(bits) boxes_count(bits)
 #endif
 
+#if defined(WIDE_CLASSES)
+/* Writes the classes of characters of two and three bytes, whose leads `wide` tells, among 64; returns what is left.  A
+ * text has few leads, so a step decides all with one of them. */
+BOXES_TARGET static inline uint64_t BOXES_NAME(boxes_classify_wide)(
+    const Boxes *boxes, const uint8_t *data, uint64_t wide, uint8_t *classes)
+{
+    const VECTOR bytes = LOAD(data), second = LOAD(data + 1), third = LOAD(data + 2);
+    VECTOR found = LOAD(classes), some;
+    uint64_t two = wide & _mm512_cmplt_epu8_mask(bytes, EACH(0xE0)), four = wide & _mm512_cmpge_epu8_mask(bytes, EACH(0xF0));
+    uint64_t three = wide & ~two & ~four, same, rest;
+    while (two) { /* two leads together have 128 characters */
+        const uint8_t lead = data[boxes_lowest(two)] & 0xFE, *table = boxes->two + ((lead & 31) << 6);
+        same = two & _mm512_cmpeq_epi8_mask(AND(bytes, EACH(0xFE)), EACH(lead));
+        some = _mm512_mask_add_epi8(second, _mm512_test_epi8_mask(bytes, EACH(1)), second, EACH(64));
+        some = _mm512_permutex2var_epi8(LOAD(table), some, LOAD(table + 64));
+        found = _mm512_mask_mov_epi8(found, same, some);
+        two &= ~same;
+    }
+    if (three) {
+        some = LOOK(TABLE(boxes->of_lead), AND(bytes, EACH(15)));
+        same = three & _mm512_cmpneq_epi8_mask(some, EACH(BOXES_MIXED));
+        found = _mm512_mask_mov_epi8(found, same, some);
+        three &= ~same;
+    }
+    for (rest = three; rest; rest &= ~same) {
+        const uint8_t lead = data[boxes_lowest(rest)];
+        uint64_t all;
+        same = rest & _mm512_cmpeq_epi8_mask(bytes, EACH(lead));
+        some = _mm512_permutexvar_epi8(second, LOAD(boxes->of_second[lead & 15]));
+        all = same & _mm512_cmpneq_epi8_mask(some, EACH(BOXES_MIXED));
+        found = _mm512_mask_mov_epi8(found, all, some);
+        three &= ~all;
+    }
+    while (three) {
+        const int at = boxes_lowest(three);
+        const uint32_t block = (uint32_t)(data[at] & 15) << 6 | (data[at + 1] & 63);
+        same = three & _mm512_cmpeq_epi8_mask(bytes, EACH(data[at])) & _mm512_cmpeq_epi8_mask(second, EACH(data[at + 1]));
+        some = _mm512_permutexvar_epi8(third, LOAD(boxes->stage2 + 64 * boxes->stage1[block]));
+        found = _mm512_mask_mov_epi8(found, same, some);
+        three &= ~same;
+    }
+    STORE(classes, found);
+    return four;
+}
+#endif
+
 /* Writes the class of each ASCII byte and of each first byte of up to 64; returns a bit for each first byte of a character. */
 BOXES_TARGET static inline uint64_t BOXES_NAME(boxes_classify)(
     const Boxes *boxes, const uint8_t *data, int size, uint8_t *classes)
@@ -26,7 +72,12 @@ BOXES_TARGET static inline uint64_t BOXES_NAME(boxes_classify)(
         leads |= (uint64_t)LEADS(bytes) << at;
         wide |= (uint64_t)HIGH(bytes) << at;
     }
-    for (wide &= leads; wide; wide &= wide - 1) {
+    wide &= leads;
+#if defined(WIDE_CLASSES)
+    if (BOXES_COUNT(wide) > WIDE_CLASSES)
+        wide = BOXES_NAME(boxes_classify_wide)(boxes, data, wide, classes);
+#endif
+    for (; wide; wide &= wide - 1) {
         at = boxes_lowest(wide);
         classes[at] = boxes_class(boxes, data + at);
     }
@@ -196,3 +247,4 @@ BOXES_TARGET static int BOXES_NAME(boxes_flatten)(const Decided *decided, int bl
 #undef BOXES_COUNT
 #undef CLASSES
 #undef COMPRESS
+#undef WIDE_CLASSES

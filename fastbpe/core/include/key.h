@@ -263,6 +263,7 @@ KEY_AVX2 static int key_prepare_avx2(
         _mm_store_si128((__m128i *)(asked->key + 2), high);
         line = lines + (key_hash_of(low, high, salt) & mask);
         key_prefetch(line);
+        key_prefetch((const void *)((uintptr_t)line ^ sizeof(KeyLine))); /* what is new to the table looks there too */
         asked->line = line;
     }
     batch->next = begin;
