@@ -246,13 +246,15 @@ def test_long_repetition(core):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_before_the_tables_and_with_them(core, seed):
-    """The first long pretokens are merged step by step, until there have been enough of them."""
+    """The first long pretokens are merged step by step, until there have been enough of them; then what begins with a
+    character is sorted when it is first met.
+    """
     rng = random.Random(seed)
     rng.kind = seed % 3
     vocab, merges, whole = wide_ranks(rng), None, True
     if seed % 2:
         (vocab, merges), whole = wide_merges(rng), False
     merger, ready = core.Merger(vocab, merges, whole), prepared(core.Merger(vocab, merges, whole))
-    for _ in range(300):
-        piece = wide_text(rng, rng.choice([3, 9, 40, 70, 300]))
+    for length in [3, 9, 40, 70, 300] * 20 + [3000] * 12 + [3, 9, 40, 70, 300] * 40:
+        piece = wide_text(rng, length)
         assert merger.merge(piece) == ready.merge(piece)

@@ -1,5 +1,6 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 cdef extern from *:
     """
@@ -62,6 +63,22 @@ cdef Py_ssize_t put_character(uint32_t code, uint8_t *data) noexcept nogil
 cdef inline Py_ssize_t length_of(uint8_t lead) noexcept nogil:
     """Return the length of the character that a byte begins."""
     return 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+
+
+cdef inline bint may_cross(const uint8_t *data, Py_ssize_t size) noexcept nogil:
+    """Return whether a token has a wide character, or a part of one at an end: most have neither.  Reads to the next
+    eight bytes.
+    """
+    cdef uint64_t eight, high
+    cdef Py_ssize_t at
+    for at in range(0, size, 8):
+        memcpy(&eight, data + at, 8)
+        if size - at < 8:
+            eight &= (<uint64_t>1 << 8 * (size - at)) - 1
+        high = eight & eight << 1 & eight << 2 & 0x8080808080808080ULL  # of bytes from E0 on
+        if high:
+            return 1
+    return data[0] & 0xC0 == 0x80 or data[size - 1] >= 0xC0
 
 
 cdef inline Py_ssize_t get_character(const uint8_t *data, Py_ssize_t size, uint32_t *code) noexcept nogil:

@@ -98,13 +98,6 @@ cdef class Characters:
         cdef Py_ssize_t start = 0, at = 0, length
         cdef uint32_t left = CODES, right = CODES
         cdef bint whole, next_whole
-        cdef uint8_t greatest = 0
-        for at in range(size):
-            greatest = max(greatest, data[at])
-        # Most tokens have neither a character that is wide nor a part of one at an end.
-        if greatest < 0x80 or (greatest < 0xE0 and data[0] & 0xC0 != 0x80 and data[size - 1] < 0xC0):
-            return 0
-        at = 0
         while at < size and data[at] & 0xC0 == 0x80:
             at += 1
         whole = at == 0

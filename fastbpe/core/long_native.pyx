@@ -13,7 +13,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from fastbpe.core.characters_native cimport (
-    ABSENT, CODES, HARD, NARROW, SOLVE, TWO, Characters, Window, length_of, put_character,
+    ABSENT, CODES, HARD, NARROW, SOLVE, TWO, Characters, Window, length_of, may_cross, put_character,
 )
 from fastbpe.core.key cimport KEY_LONGEST, KeyLine, KeySecret, key_hash_plain, key_make
 from fastbpe.core.memory cimport is_ready, resized, set_ready, zeroed
@@ -93,20 +93,22 @@ cdef class LongMerger:
         cdef Py_ssize_t size, count, cut, at, place = 0
         cdef const uint32_t *offset = self.symbols.offset
         for symbol in range(256, self.symbols.n_symbols):
-            if self.symbols.left[symbol] != NONE:
-                characters.note(self.symbols.blob + offset[symbol], offset[symbol + 1] - offset[symbol])
+            size = offset[symbol + 1] - offset[symbol]
+            if may_cross(self.symbols.blob + offset[symbol], size) and self.symbols.left[symbol] != NONE:
+                characters.note(self.symbols.blob + offset[symbol], size)
         while True:
             place = characters.next_met(place, data, &cut)
             if place < 0:
                 return 0
             size = cut + length_of(data[cut])
             count = self._ids_of(data, size, out)
-            at = self._ids_of(data, cut, apart)
-            at += self._ids_of(data + cut, size - cut, apart + at)
             if count == 1:
                 characters.set_met(place, out[0])
-            elif count == at and memcmp(out, apart, count * sizeof(uint32_t)) == 0:
-                characters.set_met_two(place)
+            else:
+                at = self._ids_of(data, cut, apart)
+                at += self._ids_of(data + cut, size - cut, apart + at)
+                if count == at and memcmp(out, apart, count * sizeof(uint32_t)) == 0:
+                    characters.set_met_two(place)
             place += 1
 
     cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil:
@@ -116,19 +118,10 @@ cdef class LongMerger:
         """
         cdef Py_ssize_t count = 0, used, position = 0
         cdef Window window
-        cdef bint wide = is_wide(data, size)
-        cdef Py_ssize_t *credit = &self.wide_credit
-        if not wide:
-            credit = &self.ascii_credit if data[size > 1] < 0x80 else &self.other_credit
-        if size <= credit[0]:
-            credit[0] -= size
-            if size <= SHORT:
-                return self._ids_of(data, size, out)
-            count = self.symbols.merge_queue(data, <uint32_t>size, out, False)
-            for position in range(count):
-                out[position] = self.symbols.id_of[out[position]]
-            return count
-        if wide:
+        if is_wide(data, size):
+            if size <= self.wide_credit:
+                self.wide_credit -= size
+                return self._step_by_step(data, size, out)
             self._need_characters()
             while position < size:
                 used = self.characters.read(data + position, size - position, &window)
@@ -216,11 +209,25 @@ cdef class LongMerger:
     cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil:
         """Write the ids of bytes of any length and kind; return how many."""
         cdef Py_ssize_t count, at
+        cdef Py_ssize_t *credit = &self.ascii_credit if data[size > 1] < 0x80 else &self.other_credit
         if is_short(data, size):
             return self._ids_of(data, size, out)
         count = 0 if data[size >> 1] >= 0x80 else self._merge_runs(data, size, out)  # no character repeats a byte
+        if count == 0 and size <= credit[0]:
+            credit[0] -= size
+            return self._step_by_step(data, size, out)
         if count == 0:
             count = self._backtrack(data, size, out, memo)
+        for at in range(count):
+            out[at] = self.symbols.id_of[out[at]]
+        return count
+
+    cdef Py_ssize_t _step_by_step(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil:
+        """Write the ids of bytes of any length without tables; return how many."""
+        cdef Py_ssize_t count, at
+        if size <= SHORT:
+            return self._ids_of(data, size, out)
+        count = self.symbols.merge_queue(data, <uint32_t>size, out, False)
         for at in range(count):
             out[at] = self.symbols.id_of[out[at]]
         return count
