@@ -30,7 +30,7 @@ cdef inline bint is_short(const uint8_t *data, Py_ssize_t size) noexcept nogil:
 @cython.final
 cdef class LongMerger:
     cdef Symbols symbols
-    cdef Py_ssize_t wide_credit, ascii_credit, other_credit
+    cdef Py_ssize_t wide_credit, three_credit, narrow_credit
     cdef Characters characters
     cdef Trie trie
     cdef uint32_t has_characters, has_trie

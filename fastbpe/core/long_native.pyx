@@ -27,9 +27,9 @@ cdef enum:
     RUNS = 64          # that may come out of them
     PATIENCE = 64      # steps of backtracking a byte; real vocabularies take under 10
     # Bytes that are merged step by step before there are tables for them: about what building these takes.
-    WIDE_CREDIT = 1 << 12   # of ideographs
-    ASCII_CREDIT = 1 << 18  # beginning in ASCII: thousands of symbols begin with a letter or two
-    OTHER_CREDIT = 1 << 16
+    WIDE_CREDIT = 1 << 12    # of ideographs
+    THREE_CREDIT = 1 << 15   # beginning with another character of three bytes
+    NARROW_CREDIT = 1 << 18  # all others: few of them are long, but thousands of symbols begin as they do
 
 # No text can be prepared in which all segments meet in one line.
 cdef KeySecret SECRET
@@ -51,15 +51,15 @@ cdef class LongMerger:
     def __cinit__(self, Symbols symbols not None):
         self.symbols = symbols
         self.wide_credit = WIDE_CREDIT
-        self.ascii_credit = ASCII_CREDIT
-        self.other_credit = OTHER_CREDIT
+        self.three_credit = THREE_CREDIT
+        self.narrow_credit = NARROW_CREDIT
 
     cdef int prepare(self) except -1:
         """Build all that any text may need."""
         self._need_characters()
         self._need_trie()
         self.trie.build_all()
-        self.wide_credit = self.ascii_credit = self.other_credit = 0
+        self.wide_credit = self.three_credit = self.narrow_credit = 0
         return 0
 
     # A nogil function with an object of its own would take the GIL each time: these have none.
@@ -209,7 +209,7 @@ cdef class LongMerger:
     cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil:
         """Write the ids of bytes of any length and kind; return how many."""
         cdef Py_ssize_t count, at
-        cdef Py_ssize_t *credit = &self.ascii_credit if data[size > 1] < 0x80 else &self.other_credit
+        cdef Py_ssize_t *credit = &self.three_credit if data[size > 1] >= 0xE0 else &self.narrow_credit
         if is_short(data, size):
             return self._ids_of(data, size, out)
         count = 0 if data[size >> 1] >= 0x80 else self._merge_runs(data, size, out)  # no character repeats a byte
