@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from unicodedata import combining, is_normalized, normalize
+from unicodedata import combining, decomposition, is_normalized, normalize
 
 from fastbpe.pattern.unicode import named
 
@@ -35,6 +35,9 @@ _JOINING = """
     11357 114B0 114BA 114BD 115AF
 """
 
+# Outside of these no character has a combining class or a canonical decomposition: signs, ideographs, Hangul, private
+# use, hieroglyphs, emoji.
+_SPEAKING = "300-30FF A600-ABFF F900-11F7F 16100-16FFF 1BC00-1E9FF 2F800-2FA1F"
 
 _MANY = 64  # marks in a row that are sorted before unicodedata does it
 _PART = 1 << 16  # characters that are looked at together
@@ -54,6 +57,26 @@ def _many_marks() -> re.Pattern[str]:
     """A long run of marks; compiling it takes a tenth of the import of all the package."""
     marks = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in named("M").ranges)
     return re.compile(f"[{marks}]{{{_MANY},}}")
+
+
+@cache
+def quick_check() -> bytes:
+    """Return what each character below U+30000 says about NFC; those above say nothing.
+
+    0: nothing.  255: ask `nfc`.  Else its combining class: where classes that are not 0 never fall from one character
+    to the next, the text is normalized (UAX 15, Detecting Normalization Forms).
+    """
+    table = bytearray(0x30000)
+    seconds = set()  # of the characters that others decompose to
+    for character in _characters(_SPEAKING):
+        code = ord(character)
+        parts = decomposition(character).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            seconds.add(int(parts[1], 16))
+        table[code] = combining(character) if is_normalized("NFC", character) else 255
+    for code in (*seconds, *map(ord, WALLS), *map(ord, _NOT_FIRST)):
+        table[code] = 255
+    return bytes(table)
 
 
 def nfc(text: str) -> str:

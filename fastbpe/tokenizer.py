@@ -18,7 +18,7 @@ from fastbpe.core.packed import Merges, PackedVocab
 from fastbpe.errors import SpecialTokenError, TokenIdError, TokenIdRangeError
 from fastbpe.files import write_whole
 from fastbpe.ids import Ids, id_array, show
-from fastbpe.normalize import nfc
+from fastbpe.normalize import nfc, quick_check
 from fastbpe.pattern.boxes import PackedBoxes
 from fastbpe.pattern.parse import OutsideSubset
 from fastbpe.pattern.sequence import compile_sequence, search_boxes
@@ -78,7 +78,8 @@ class Tokenizer:
         known = isinstance(spec.merges, Merges) and isinstance(spec.vocab, PackedVocab)
         merger = core.Merger(spec.vocab, None if known else spec.merges, spec.whole)
         self._cache_bytes = cache_bytes
-        self._encoder = core.Encoder(splitter, merger, ascii_only=spec.normalizer is not None, cache_bytes=cache_bytes)
+        quick = None if spec.normalizer is None else quick_check()
+        self._encoder = core.Encoder(splitter, merger, quick_check=quick, cache_bytes=cache_bytes)
         self._encode_text = self._encoder.encode_text
         self._normalizer = spec.normalizer
         others: dict[int, bytes] = {}

@@ -7,7 +7,9 @@ import unicodedata
 
 import pytest
 
-from fastbpe.normalize import WALLS, nfc, settled
+import fastbpe
+from fastbpe.normalize import WALLS, nfc, quick_check, settled
+from fastbpe.spec import Split, TokenizerSpec
 
 normalizers = pytest.importorskip("tokenizers.normalizers", reason="tokenizers is not installed")
 OWNER = normalizers.NFC().normalize_str
@@ -70,6 +72,63 @@ def test_nothing_after_changes_what_is_settled():
 )
 def test_settled_is_the_last_character_that_stands_alone(text, index):
     assert settled(text) == index
+
+
+def test_what_is_quickly_found_to_be_normalized_is():
+    """Every scalar, and random runs; that much of it is found, too: or all would be told to ask."""
+    table = quick_check()
+
+    def sure(text):
+        found = [table[ord(c)] for c in text if ord(c) < len(table)]
+        return 255 not in found and all(not then or last <= then for last, then in zip(found, found[1:]))
+
+    found = 0
+    for text in [
+        *SCALARS,
+        *(one + two for one in MOVING for two in "a\u0323\u0301\u05b0\u0e48\u1100"),
+        *hard_texts(7, 20_000),
+    ]:
+        if sure(text):
+            found += 1
+            assert OWNER(text) == text, ascii(text)
+    assert found > 1_090_000
+    for text in (
+        "Stra\u00dfe, \u0416, \u0905\u0902\u0938\u094d",
+        "\u0e19\u0e49\u0e33",
+        "\uac00\u4e00\U0001f600",
+        "\u05d1\u05bc\u05b0",
+    ):
+        assert sure(text) is (OWNER(text) == text)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ids_of_normalized_text(threads):
+    """Each kind of str, normalized or not, as one text, in a batch, and cut.  Oracle: `nfc`, then no normalizer."""
+    fields = {"splits": (Split(r"\p{L}\p{M}*|\s+|[^\s\p{L}]"),), "vocab": {bytes([byte]): byte for byte in range(256)}}
+    normalizing = fastbpe.Tokenizer(TokenizerSpec(**fields, normalizer="NFC"))
+    plain = fastbpe.Tokenizer(TokenizerSpec(**fields))
+    rng = random.Random(8)
+    pieces = [
+        "\u00e9",
+        "e\u0301",
+        "e",
+        " ",
+        "\u0e19\u0e49\u0e33",
+        "\u0323\u0301",
+        "\u0301\u0323",
+        "\u1100\u1161",
+        "\uac00",
+        "\u0915\u093c",
+    ]
+    texts = [
+        "".join(rng.choices(pieces + wide, k=rng.randint(1, 40)))
+        for wide in ([], ["\U00011935\U00011930"])
+        for _ in range(500)
+    ]
+    texts += ["caf\u00e9 " * 9, "".join(texts), "\u00e9 " * 100_000 + "e\u0301"]
+    expected = [plain.encode(nfc(text)) for text in texts]
+    assert [normalizing.encode(text) for text in texts] == expected
+    assert normalizing.encode_batch(texts, threads=threads) == expected
 
 
 def test_thousands_of_marks_on_one_letter():

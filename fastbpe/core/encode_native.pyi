@@ -17,7 +17,7 @@ class Encoder:
         splitter: Any,
         merger: Merger,
         *,
-        ascii_only: bool = False,
+        quick_check: bytes | None = None,
         cache_bytes: int = 48 << 20,
         vectors: str = "",
     ) -> None: ...

@@ -9,7 +9,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from cpython.unicode cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIND
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 
 from fastbpe.core.characters_native cimport length_of
@@ -28,6 +28,7 @@ cdef enum:
     SMALL = 1 << 11        # bytes of a text for which other threads may wait
     IDLE = 2               # tables kept between calls
     CUT_WINDOW = 1 << 10   # characters in which a place for a cut is looked for
+    SAYING = 0x30000       # characters above say nothing about NFC
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object text)
@@ -39,6 +40,11 @@ cdef extern from "utf8.h" nogil:
     const size_t NO_UTF8 "SIZE_MAX"
     ctypedef size_t Utf8Write(const void *source, size_t count, int kind, uint8_t *to) noexcept nogil
     Utf8Write *utf8_choose(const char *kind)
+
+
+ctypedef fused Unit:
+    uint16_t
+    uint32_t
 
 
 cdef struct StrData:
@@ -56,12 +62,32 @@ cdef inline void characters_of(text, StrData *characters):
     characters.ascii = PyUnicode_IS_COMPACT_ASCII(text)
 
 
+cdef bint says_composed(const Unit *data, Py_ssize_t size, const uint8_t *quick_check) noexcept nogil:
+    cdef uint8_t last = 0, found
+    cdef Py_ssize_t at
+    for at in range(size):
+        found = quick_check[data[at]] if Unit is uint16_t or data[at] < SAYING else 0
+        if found and (found == 255 or found < last):
+            return 0
+        last = found
+    return 1
+
+
+cdef bint is_composed(const StrData *text, const uint8_t *quick_check) noexcept nogil:
+    """Return whether a text is NFC for sure; see normalize.quick_check."""
+    if text.kind == 1:
+        return 1
+    if text.kind == 2:
+        return says_composed(<const uint16_t *>text.data, text.size, quick_check)
+    return says_composed(<const uint32_t *>text.data, text.size, quick_check)
+
+
 @cython.final
 cdef class Encoder:
     cdef readonly object splitter
     cdef readonly Merger merger
     cdef Splitter native_splitter
-    cdef bint ascii_only
+    cdef bytes quick_check       # None: text is not normalized
     cdef Py_ssize_t cache_bytes  # 0: what was seen is forgotten at the end of a call
     cdef str vectors
     cdef list idle
@@ -70,13 +96,15 @@ cdef class Encoder:
     cdef uint32_t n_ints
 
     def __cinit__(
-        self, splitter, Merger merger not None, *, bint ascii_only=False, Py_ssize_t cache_bytes=CACHE_BYTES,
+        self, splitter, Merger merger not None, *, bytes quick_check=None, Py_ssize_t cache_bytes=CACHE_BYTES,
         str vectors=""
     ):
         self.splitter = splitter
         self.native_splitter = splitter if isinstance(splitter, Splitter) else None
         self.merger = merger
-        self.ascii_only = ascii_only
+        if quick_check is not None and len(quick_check) != SAYING:
+            raise ValueError(f"quick_check must have {SAYING} bytes, got {len(quick_check)}")
+        self.quick_check = quick_check
         self.cache_bytes = cache_bytes
         self.vectors = vectors
         self.idle = [self.new_table()]  # ready before the first call, which may run under a memory limit
@@ -242,13 +270,16 @@ cdef class Encoder:
         finally:
             self.release(table)
 
-    cdef bint takes(self, text, Matcher matcher) except -1:
-        """Return whether a text may be encoded as it is."""
+    cdef bint takes(self, text, Matcher matcher, bint cut=False) except -1:
+        """Return whether a text may be encoded as it is.  One that is cut has been looked through."""
+        cdef StrData characters
         if not isinstance(text, str) or self.native_splitter is None:
             return 0
-        if self.ascii_only and not PyUnicode_IS_COMPACT_ASCII(text):
-            return 0
-        return matcher is None or not matcher.may_match(text)
+        if self.quick_check is not None and not cut:
+            characters_of(text, &characters)
+            if not is_composed(&characters, <const uint8_t *>PyBytes_AS_STRING(self.quick_check)):
+                return 0
+        return matcher is None or cut or not matcher.may_match(text)
 
     def cut(self, str text not None, Py_ssize_t size, Matcher matcher=None):
         cdef StrData characters
@@ -306,8 +337,7 @@ cdef class Encoder:
                     raise ValueError(f"spans must be of texts that are there, got number {rows[at, 0]}")
                 text = texts[rows[at, 0]]
                 characters[at].data = NULL
-                # A text that is cut has been looked through before.
-                if self.takes(text, matcher if rows[at, 1] == 0 and rows[at, 2] < 0 else None):
+                if self.takes(text, matcher, cut=rows[at, 1] != 0 or rows[at, 2] >= 0):
                     characters_of(text, &characters[at])
                     end = rows[at, 2] if rows[at, 2] >= 0 else characters[at].size
                     if not 0 <= rows[at, 1] <= end <= characters[at].size:
