@@ -13,7 +13,11 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import NamedTuple
 from unicodedata import combining, decomposition, is_normalized, normalize
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastbpe.pattern.unicode import named
 
@@ -30,14 +34,15 @@ _WALLS = """
 """
 
 # Starters that compose with the character before them (NFC_Quick_Check=Maybe, combining class 0, in Unicode 9.0).
-_JOINING = """
-    09BE 09D7 0B3E 0B56-0B57 0BBE 0BD7 0CC2 0CD5-0CD6 0D3E 0D57 0DCF 0DDF 102E 1161-1175 11A8-11C2 1B35 11127 1133E
+_JAMO = "1161-1175 11A8-11C2"
+_JOINING = f"""
+    09BE 09D7 0B3E 0B56-0B57 0BBE 0BD7 0CC2 0CD5-0CD6 0D3E 0D57 0DCF 0DDF 102E {_JAMO} 1B35 11127 1133E
     11357 114B0 114BA 114BD 115AF
 """
 
 # Outside of these no character has a combining class or a canonical decomposition: signs, ideographs, Hangul, private
 # use, hieroglyphs, emoji.
-_SPEAKING = "300-30FF A600-ABFF F900-11F7F 16100-16FFF 1BC00-1E9FF 2F800-2FA1F"
+_SPEAKING = "C0-30FF A600-ABFF F900-11F7F 16100-16FFF 1BC00-1E9FF 2F800-2FA1F"
 
 _MANY = 64  # marks in a row that are sorted before unicodedata does it
 _PART = 1 << 16  # characters that are looked at together
@@ -59,24 +64,36 @@ def _many_marks() -> re.Pattern[str]:
     return re.compile(f"[{marks}]{{{_MANY},}}")
 
 
-@cache
-def quick_check() -> bytes:
-    """Return what each character below U+30000 says about NFC; those above say nothing.
+class QuickCheck(NamedTuple):
+    """What tells of most text that it is normalized (UAX 15, Detecting Normalization Forms).
 
-    0: nothing.  255: ask `nfc`.  Else its combining class: where classes that are not 0 never fall from one character
-    to the next, the text is normalized (UAX 15, Detecting Normalization Forms).
+    `marks`, [0x30000]: of each character, characters above being 0, the rank of its combining class, plus 128 if there
+    is a starter with which it composes; or 255, ask `nfc`.  `pairs`, [n], sorted: the starters and what composes with
+    them, as starter * 2**32 + character.  A text is normalized where no rank but 0 is below that of the character
+    before, and no character composes with the last starter.
     """
-    table = bytearray(0x30000)
-    seconds = set()  # of the characters that others decompose to
-    for character in _characters(_SPEAKING):
-        code = ord(character)
+
+    marks: bytes
+    pairs: NDArray[np.uint64]
+
+
+@cache
+def quick_check() -> QuickCheck:
+    marks = bytearray(0x30000)
+    pairs = []
+    speaking = sorted(_characters(_SPEAKING))
+    ranks = {found: rank for rank, found in enumerate(sorted(set(map(combining, speaking))))}
+    for character in speaking:
+        composed = is_normalized("NFC", character)
+        marks[ord(character)] = ranks[combining(character)] if composed else 255
         parts = decomposition(character).split()
-        if len(parts) == 2 and not parts[0].startswith("<"):
-            seconds.add(int(parts[1], 16))
-        table[code] = combining(character) if is_normalized("NFC", character) else 255
-    for code in (*seconds, *map(ord, WALLS), *map(ord, _NOT_FIRST)):
-        table[code] = 255
-    return bytes(table)
+        if composed and len(parts) == 2 and not parts[0].startswith("<"):
+            pairs.append((int(parts[0], 16), int(parts[1], 16)))
+    for _, second in pairs:
+        marks[second] |= 128
+    for character in WALLS | _characters(_JAMO):
+        marks[ord(character)] = 255
+    return QuickCheck(bytes(marks), np.array(sorted(first << 32 | second for first, second in pairs), dtype=np.uint64))
 
 
 def nfc(text: str) -> str:

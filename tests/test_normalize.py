@@ -76,11 +76,18 @@ def test_settled_is_the_last_character_that_stands_alone(text, index):
 
 def test_what_is_quickly_found_to_be_normalized_is():
     """Every scalar, and random runs; that much of it is found, too: or all would be told to ask."""
-    table = quick_check()
+    marks, pairs = quick_check()
+    composing = set(pairs.tolist())
 
     def sure(text):
-        found = [table[ord(c)] for c in text if ord(c) < len(table)]
-        return 255 not in found and all(not then or last <= then for last, then in zip(found, found[1:]))
+        last, starter = 0, 0
+        for character in text:
+            found = marks[ord(character)] if ord(character) < len(marks) else 0
+            if found == 255 or 0 < found % 128 < last or starter << 32 | ord(character) in composing:
+                return False
+            last = found % 128
+            starter = starter if last else ord(character)
+        return True
 
     found = 0
     for text in [

@@ -17,7 +17,7 @@ class Encoder:
         splitter: Any,
         merger: Merger,
         *,
-        quick_check: bytes | None = None,
+        quick_check: Any = None,
         cache_bytes: int = 48 << 20,
         vectors: str = "",
     ) -> None: ...

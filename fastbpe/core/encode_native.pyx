@@ -9,7 +9,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from cpython.unicode cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIND
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from fastbpe.core.characters_native cimport length_of
@@ -29,6 +29,9 @@ cdef enum:
     IDLE = 2               # tables kept between calls
     CUT_WINDOW = 1 << 10   # characters in which a place for a cut is looked for
     SAYING = 0x30000       # characters above say nothing about NFC
+    RANK = 127             # of what is said: of the combining class,
+    SECOND = 128           # it composes with a starter,
+    ASK = 255              # nothing is sure
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object text)
@@ -62,24 +65,53 @@ cdef inline void characters_of(text, StrData *characters):
     characters.ascii = PyUnicode_IS_COMPACT_ASCII(text)
 
 
-cdef bint says_composed(const Unit *data, Py_ssize_t size, const uint8_t *quick_check) noexcept nogil:
-    cdef uint8_t last = 0, found
-    cdef Py_ssize_t at
-    for at in range(size):
-        found = quick_check[data[at]] if Unit is uint16_t or data[at] < SAYING else 0
-        if found and (found == 255 or found < last):
-            return 0
-        last = found
-    return 1
+cdef bint composes(const uint64_t *pairs, Py_ssize_t n, uint64_t pair) noexcept nogil:
+    cdef Py_ssize_t low = 0, high = n, middle
+    while low < high:
+        middle = (low + high) >> 1
+        if pairs[middle] < pair:
+            low = middle + 1
+        else:
+            high = middle
+    return low < n and pairs[low] == pair
 
 
-cdef bint is_composed(const StrData *text, const uint8_t *quick_check) noexcept nogil:
-    """Return whether a text is NFC for sure; see normalize.quick_check."""
-    if text.kind == 1:
+@cython.final
+cdef class QuickCheck:
+    # See normalize.QuickCheck.
+    cdef const uint8_t[::1] marks
+    cdef const uint64_t[::1] pairs
+
+    def __cinit__(self, const uint8_t[::1] marks, const uint64_t[::1] pairs):
+        if len(marks) != SAYING:
+            raise ValueError(f"quick_check: marks must have {SAYING} bytes, got {len(marks)}")
+        self.marks = marks
+        self.pairs = pairs
+
+    cdef bint passes(self, const StrData *text) noexcept nogil:
+        """Return whether a text is NFC for sure."""
+        if text.kind == 1:
+            return 1
+        if text.kind == 2:
+            return self.passes_as(<const uint16_t *>text.data, text.size)
+        return self.passes_as(<const uint32_t *>text.data, text.size)
+
+    cdef bint passes_as(self, const Unit *data, Py_ssize_t size) noexcept nogil:
+        cdef const uint8_t *marks = &self.marks[0]
+        cdef uint64_t starter = 0
+        cdef uint8_t last = 0, found
+        cdef Py_ssize_t at
+        for at in range(size):
+            found = marks[data[at]] if Unit is uint16_t or data[at] < SAYING else 0
+            if found:
+                if found == ASK or (found & RANK and (found & RANK) < last):
+                    return 0
+                if found & SECOND and composes(&self.pairs[0], self.pairs.shape[0], starter << 32 | data[at]):
+                    return 0
+            last = found & RANK
+            if last == 0:
+                starter = data[at]
         return 1
-    if text.kind == 2:
-        return says_composed(<const uint16_t *>text.data, text.size, quick_check)
-    return says_composed(<const uint32_t *>text.data, text.size, quick_check)
 
 
 @cython.final
@@ -87,7 +119,7 @@ cdef class Encoder:
     cdef readonly object splitter
     cdef readonly Merger merger
     cdef Splitter native_splitter
-    cdef bytes quick_check       # None: text is not normalized
+    cdef QuickCheck quick_check  # None: text is not normalized
     cdef Py_ssize_t cache_bytes  # 0: what was seen is forgotten at the end of a call
     cdef str vectors
     cdef list idle
@@ -96,15 +128,13 @@ cdef class Encoder:
     cdef uint32_t n_ints
 
     def __cinit__(
-        self, splitter, Merger merger not None, *, bytes quick_check=None, Py_ssize_t cache_bytes=CACHE_BYTES,
-        str vectors=""
+        self, splitter, Merger merger not None, *, quick_check=None,
+        Py_ssize_t cache_bytes=CACHE_BYTES, str vectors=""
     ):
         self.splitter = splitter
         self.native_splitter = splitter if isinstance(splitter, Splitter) else None
         self.merger = merger
-        if quick_check is not None and len(quick_check) != SAYING:
-            raise ValueError(f"quick_check must have {SAYING} bytes, got {len(quick_check)}")
-        self.quick_check = quick_check
+        self.quick_check = None if quick_check is None else QuickCheck(quick_check.marks, quick_check.pairs)
         self.cache_bytes = cache_bytes
         self.vectors = vectors
         self.idle = [self.new_table()]  # ready before the first call, which may run under a memory limit
@@ -277,7 +307,7 @@ cdef class Encoder:
             return 0
         if self.quick_check is not None and not cut:
             characters_of(text, &characters)
-            if not is_composed(&characters, <const uint8_t *>PyBytes_AS_STRING(self.quick_check)):
+            if not self.quick_check.passes(&characters):
                 return 0
         return matcher is None or cut or not matcher.may_match(text)
 

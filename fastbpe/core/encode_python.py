@@ -21,14 +21,12 @@ RAW = -1  # a cut with this number is a raw piece
 class Encoder:
     """Encodes whole texts and opens streams.  Safe in threads.
 
-    `quick_check`: text has to be normalized first unless this says that it is (normalize.quick_check; asked by native
+    `quick_check`: text has to be normalized first unless this says that it is (normalize.QuickCheck; asked by native
     code alone, here all that is not ASCII is left to the caller).  `cache_bytes`: what native code may use, for each
     thread at work, to remember pretokens; nothing is remembered here.
     """
 
-    def __init__(
-        self, splitter: Any, merger: Merger, *, quick_check: bytes | None = None, cache_bytes: int = 48 << 20
-    ) -> None:
+    def __init__(self, splitter: Any, merger: Merger, *, quick_check: Any = None, cache_bytes: int = 48 << 20) -> None:
         self._ascii_only = quick_check is not None
         self.splitter = splitter
         self.merger = merger
