@@ -39,7 +39,8 @@ def encoders(tok: fastbpe.Tokenizer) -> list[core.Encoder]:
     found = []
     for kind in ("plain", "avx2"):
         try:
-            found.append(core.Encoder(tok._encoder.splitter, tok._encoder.merger, vectors=kind))
+            merger = core.Merger(tok.spec.vocab, tok.spec.merges, tok.spec.whole, vectors=kind)
+            found.append(core.Encoder(tok._encoder.splitter, merger, vectors=kind))
         except ValueError as error:
             print(error)
     return found

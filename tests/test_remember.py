@@ -34,7 +34,8 @@ def make(request):
         native, spec = backend_modules("native"), fastbpe.get_encoding(name).spec
         splitter = native.Splitter(compile_split(spec.splits[0].pattern, spec.splits[0].gaps))
         try:
-            return native.Encoder(splitter, native.Merger(spec.vocab, spec.merges, spec.whole), vectors=request.param)
+            merger = native.Merger(spec.vocab, spec.merges, spec.whole, vectors=request.param)
+            return native.Encoder(splitter, merger, vectors=request.param)
         except ValueError as error:
             pytest.skip(str(error))
 
@@ -88,6 +89,15 @@ def test_memory_is_bounded_and_what_was_forgotten_is_found_again(make):
     assert (encoder.encode_text(text) == ids).all()
     assert (make("gpt2").encode_text(text) == ids).all()
     assert sizes[-1] - sizes[7] < 8 << 10, f"kilobytes after each 2 MB: {sizes}"
+
+
+def test_more_long_pretokens_than_are_kept_in_mind(make):
+    """140,000 of them, so that what tells whether one was seen starts anew.  Oracle: each merged alone."""
+    encoder = make("gpt2")
+    pieces = [" " + f"{number:018b}".replace("0", "ca").replace("1", "ba") for number in range(140_000)]
+    ids = encoder.encode_text("".join(pieces), None, True)
+    assert ids == [id for piece in pieces for id in encoder.merger.merge(piece.encode())]
+    assert encoder.encode_text("".join(pieces), None, True) == ids
 
 
 def test_long_pretokens_are_not_remembered(make):

@@ -16,12 +16,13 @@ from fastbpe.core.memory cimport resized
 from fastbpe.core.symbols_native cimport NONE, Symbols
 
 cdef extern from "lockstep.h" nogil:
-    LockstepRun *lockstep_choose()
+    LockstepRun *lockstep_choose(const char *kind)
     int lockstep_lowest(uint32_t bits)
 
 
 cdef class Merger:
-    def __cinit__(self, vocab, merges, bint whole):
+    def __cinit__(self, vocab, merges, bint whole, *, str vectors=""):
+        cdef bytes kind = vectors.encode()
         cdef Symbols symbols = Symbols(vocab, merges)
         cdef uint32_t symbol
         self.symbols = symbols
@@ -38,7 +39,7 @@ cdef class Merger:
         self.lockstep_pairs.filter = symbols.filter
         self.lockstep_pairs.byte_pair = symbols.byte_pair
         self.lockstep_pairs.atoms = self.atoms.table
-        self.lockstep_run = lockstep_choose()
+        self.lockstep_run = lockstep_choose(kind)
 
     def prepare(self):
         """Build what only long pretokens and those of ideographs need.  The first of them does it, if nobody did."""

@@ -27,6 +27,8 @@ cdef class Table:
     cdef uint64_t ring_words  # that there is memory for
     cdef uint64_t ring_size
     cdef uint64_t written    # words
+    cdef uint64_t *sights    # a bit for each long pretoken that was seen; see _is_first
+    cdef uint32_t n_sights
     cdef Memo *memo
     cdef Miss *misses
     cdef int n_misses
@@ -38,6 +40,7 @@ cdef class Table:
     cdef SplitStream splits  # for text that has to be turned into UTF-8
 
     cdef uint32_t *_make_room(self, const uint64_t *key, uint32_t at) noexcept nogil
+    cdef bint _is_first(self, const uint64_t *key) noexcept nogil
     cdef void _widen(self) noexcept nogil
     cdef void _note(
         self, uint32_t *entry, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size, bint whole_line

@@ -5,7 +5,8 @@ into a line of the table, and the bytes of pretokens that are told by a hash, ar
 are overwritten.
 
 The pretokens of a chunk are looked up in batches, whose lines are on their way from memory before the first is looked
-at.  Those that are not found are collected and merged together; the ids behind them move up afterwards.
+at.  Those that are not found are collected and merged together; the ids behind them move up afterwards.  A long one that
+is seen for the first time is merged alone and leaves a bit behind, no more: most never return.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -14,7 +15,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from fastbpe.core.key cimport (
-    KEY_HASHED, KEY_LONGEST, KeyBatch, KeyLine, KeySecret, key_code, key_data, key_find, key_is_long, key_size,
+    KEY_HASHED, KEY_LONGEST, KEY_SHORT, KeyBatch, KeyLine, KeySecret, key_code, key_data, key_find, key_is_long, key_size,
 )
 from fastbpe.core.long_native cimport Memo, is_wide
 from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, Merger, Miss
@@ -27,6 +28,7 @@ import numpy as np
 
 cdef extern from "pages.h" nogil:
     void *pages_alloc(size_t size)
+    void pages_touch(void *memory, size_t size)
     void pages_free(void *memory, size_t size)
 
 cdef enum:
@@ -35,6 +37,8 @@ cdef enum:
     MOST_LINES = 1 << 30
     MOST_WORDS = 1 << 30
     KEPT = 1 << 18         # ids of output space that an idle table keeps
+    SIGHT_WORDS = 1 << 13  # of 64 bits, one for each long pretoken seen
+    MOST_SIGHTS = 1 << 17  # then all are forgotten
 
 cdef extern from *:
     """
@@ -72,16 +76,18 @@ cdef class Table:
         self.lines = <KeyLine *>pages_alloc(FIRST_LINES * sizeof(KeyLine))
         self.misses = <Miss *>malloc(LOCKSTEP_WORDS * sizeof(Miss))
         self.memo = <Memo *>pages_alloc(sizeof(Memo))  # touched as it is used
+        self.sights = <uint64_t *>pages_alloc(SIGHT_WORDS * sizeof(uint64_t))
         if splitter is not None:
             self.splits = SplitStream(splitter)
         self.capacity = 4096
         self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
-        if not (self.lines and self.out and self.misses and self.memo):
+        if not (self.lines and self.out and self.misses and self.memo and self.sights):
             raise MemoryError
 
     def __dealloc__(self):
         pages_free(self.lines, (self.mask + 1) * sizeof(KeyLine))
         pages_free(self.memo, sizeof(Memo))
+        pages_free(self.sights, SIGHT_WORDS * sizeof(uint64_t))
         free(self.misses)
         free(self.out)
         free(self.ring)
@@ -110,6 +116,19 @@ cdef class Table:
         memcpy(line.key + 2 * half, key, 16)
         return line.ids + 4 * half
 
+    cdef bint _is_first(self, const uint64_t *key) noexcept nogil:
+        """Return whether a pretoken is seen for the first time, or for the first time in a long while."""
+        cdef uint64_t place = (key[0] + 3 * key[1] + 5 * key[2] + 7 * key[3]) * 0x9E3779B97F4A7C15ULL >> 45
+        cdef uint64_t bit = <uint64_t>1 << (place & 63)
+        if self.sights[place >> 6] & bit:
+            return 0
+        if self.n_sights == MOST_SIGHTS:
+            self.n_sights = 0
+            memset(self.sights, 0, SIGHT_WORDS * sizeof(uint64_t))
+        self.n_sights += 1
+        self.sights[place >> 6] |= bit
+        return 1
+
     cdef void _widen(self) noexcept nogil:
         """Go on with a table four times as large; without the memory for it, with this one."""
         cdef uint32_t old = self.mask + 1, lines = min(4 * old, self.most_lines), at
@@ -124,6 +143,7 @@ cdef class Table:
         after = <KeyLine *>pages_alloc(lines * sizeof(KeyLine))
         if not after:
             return
+        pages_touch(after, lines * sizeof(KeyLine))
         self.lines = after
         self.mask = lines - 1
         for at in range(old):
@@ -283,6 +303,9 @@ cdef class Table:
         if size > KEY_HASHED:
             return self.encode_piece(data, size)
         line = key_find(key, batch.asked[at].line, self.lines, &half)
+        if line == NULL and (size > KEY_LONGEST or size > KEY_SHORT and is_wide(data, size)) and self._is_first(key):
+            # A clause, a link, a line of code: nine of ten never return, and they would fill the table.
+            return self.encode_piece(data, size)
         if line == NULL:
             return self._miss(batch, at, self._make_room(key, <uint32_t>(batch.asked[at].line - self.lines)))
         entry = line.ids + 4 * half

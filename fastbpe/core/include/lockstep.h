@@ -331,12 +331,16 @@ LOCKSTEP_AVX2 static inline int lockstep_step_avx2(LockstepWord *word, const Loc
 
 LOCKSTEP_RUN(avx2, LOCKSTEP_AVX2)
 
-static inline LockstepRun *lockstep_choose(void)
+static inline LockstepRun *lockstep_choose(const char *kind)
 {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") ? lockstep_run_avx2 : lockstep_run_plain;
+    return strcmp(kind, "plain") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") ? lockstep_run_avx2 : lockstep_run_plain;
 }
 #else
-static inline LockstepRun *lockstep_choose(void) { return lockstep_run_plain; }
+static inline LockstepRun *lockstep_choose(const char *kind)
+{
+    (void)kind;
+    return lockstep_run_plain;
+}
 #endif
 #endif
