@@ -37,8 +37,8 @@ cdef enum:
     MOST_LINES = 1 << 30
     MOST_WORDS = 1 << 30
     KEPT = 1 << 18         # ids of output space that an idle table keeps
-    SIGHT_WORDS = 1 << 13  # of 64 bits, one for each long pretoken seen
-    MOST_SIGHTS = 1 << 17  # then all are forgotten
+    SIGHT_WORDS = 1 << 15  # of 64 bits, one for each long pretoken seen
+    MOST_SIGHTS = 1 << 19  # then all are forgotten: as many as the table may have lines
 
 cdef extern from *:
     """
@@ -118,7 +118,7 @@ cdef class Table:
 
     cdef bint _is_first(self, const uint64_t *key) noexcept nogil:
         """Return whether a pretoken is seen for the first time, or for the first time in a long while."""
-        cdef uint64_t place = (key[0] + 3 * key[1] + 5 * key[2] + 7 * key[3]) * 0x9E3779B97F4A7C15ULL >> 45
+        cdef uint64_t place = (key[0] + 3 * key[1] + 5 * key[2] + 7 * key[3]) * 0x9E3779B97F4A7C15ULL >> 43
         cdef uint64_t bit = <uint64_t>1 << (place & 63)
         if self.sights[place >> 6] & bit:
             return 0
