@@ -93,7 +93,7 @@ def test_memory_is_bounded_and_what_was_forgotten_is_found_again(make):
 
 
 def test_more_long_pretokens_than_are_kept_in_mind():
-    """540,000 of them, so that what tells whether one was seen starts anew.  Oracle: 10,000 at a time, then forgotten."""
+    """540,000, so that what tells whether one was seen starts anew.  Oracle: 10,000 at a time, then forgotten."""
     tok, forgetful = fastbpe.get_encoding("gpt2"), fastbpe.load(fastbpe.get_encoding("gpt2").to_bytes(), cache_bytes=0)
     pieces = [" " + f"{number:020b}".replace("0", "ca").replace("1", "ba") for number in range(540_000)]
     parts = ["".join(pieces[at : at + 10_000]) for at in range(0, len(pieces), 10_000)]
