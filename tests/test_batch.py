@@ -265,6 +265,7 @@ def test_ids_into_a_buffer(tmp_path):
         fastbpe.get_encoding("cl100k_base").encode_into("a", file)
 
 
+@pytest.mark.native_only  # plain Python remembers nothing
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 19, 3 << 20, 200 << 20])
 def test_ids_do_not_depend_on_the_cache(cache_bytes):
     spec = fastbpe.get_encoding("o200k_base").spec
