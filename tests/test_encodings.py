@@ -78,6 +78,7 @@ def test_each_is_made_once():
 
 @pytest.fixture
 def other_folder(tmp_path, monkeypatch):
+    encodings.spec("r50k_base")  # kept from here on, whatever stands in the folder
     for module in (encodings, build):
         monkeypatch.setattr(module, "__file__", str(tmp_path / "module.py"))
     encodings._vocab.cache_clear()
