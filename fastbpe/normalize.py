@@ -68,9 +68,10 @@ class QuickCheck(NamedTuple):
     """What tells of most text that it is normalized (UAX 15, Detecting Normalization Forms).
 
     `marks`, [0x30000]: of each character, characters above being 0, the rank of its combining class, plus 128 if there
-    is a starter with which it composes; or 255, ask `nfc`.  `pairs`, [n], sorted: the starters and what composes with
-    them, as starter * 2**32 + character.  A text is normalized where no rank but 0 is below that of the character
-    before, and no character composes with the last starter.
+    is a starter with which it composes; or 127, a composed starter; or 255, ask `nfc`.  `pairs`, [n], sorted: the
+    starters and what composes with them, as starter * 2**32 + character.  A text is normalized where no rank but 0 is
+    below that of the character before, and no character that composes has a last starter that is composed or that it
+    composes with: a composed one may give up its mark for it (U+014C U+0323).
     """
 
     marks: bytes
@@ -89,8 +90,9 @@ def quick_check() -> QuickCheck:
         parts = decomposition(character).split()
         if composed and len(parts) == 2 and not parts[0].startswith("<"):
             pairs.append((int(parts[0], 16), int(parts[1], 16)))
+            marks[ord(character)] = 255 if combining(character) else 127
     for _, second in pairs:
-        marks[second] |= 128
+        marks[second] = 255 if marks[second] == 127 else marks[second] | 128
     for character in WALLS | _characters(_JAMO):
         marks[ord(character)] = 255
     return QuickCheck(bytes(marks), np.array(sorted(first << 32 | second for first, second in pairs), dtype=np.uint64))

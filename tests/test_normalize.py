@@ -23,6 +23,14 @@ NEIGHBOURS = (
 MOVING = [c for c in SCALARS if unicodedata.combining(c)] + [chr(c) for c in range(0x1100, 0x1200)]
 
 
+# Each composed character before each one that composes with some other.
+STARTERS, SECONDS = {}, {}
+for one in SCALARS:
+    if unicodedata.decomposition(one)[:1] not in ("", "<") and unicodedata.is_normalized("NFC", one):
+        STARTERS[one] = SECONDS[unicodedata.normalize("NFD", one)[-1]] = True
+COMPOSED = [one + two for one in STARTERS for two in SECONDS]
+
+
 def hard_texts(seed, count):
     rng = random.Random(seed)
     pool = MOVING + sorted(WALLS) * 3 + list(NEIGHBOURS) * 8
@@ -80,13 +88,16 @@ def test_what_is_quickly_found_to_be_normalized_is():
     composing = set(pairs.tolist())
 
     def sure(text):
-        last, starter = 0, 0
+        last, starter, composed = 0, 0, False
         for character in text:
             found = marks[ord(character)] if ord(character) < len(marks) else 0
-            if found == 255 or 0 < found % 128 < last or starter << 32 | ord(character) in composing:
+            if found == 255 or (found != 127 and 0 < found % 128 < last):
                 return False
-            last = found % 128
-            starter = starter if last else ord(character)
+            if found > 127 and (composed or starter << 32 | ord(character) in composing):
+                return False
+            last = 0 if found == 127 else found % 128
+            if not last:
+                starter, composed = ord(character), found == 127
         return True
 
     found = 0
@@ -94,6 +105,7 @@ def test_what_is_quickly_found_to_be_normalized_is():
         *SCALARS,
         *(one + two for one in MOVING for two in "a\u0323\u0301\u05b0\u0e48\u1100"),
         *hard_texts(7, 20_000),
+        *COMPOSED,
     ]:
         if sure(text):
             found += 1
@@ -133,6 +145,7 @@ def test_ids_of_normalized_text(threads):
         for _ in range(500)
     ]
     texts += ["caf\u00e9 " * 9, "".join(texts), "\u00e9 " * 100_000 + "e\u0301"]
+    texts += rng.sample(COMPOSED, 5000)
     expected = [plain.encode(nfc(text)) for text in texts]
     assert [normalizing.encode(text) for text in texts] == expected
     assert normalizing.encode_batch(texts, threads=threads) == expected

@@ -31,6 +31,7 @@ cdef enum:
     SAYING = 0x30000       # characters above say nothing about NFC
     RANK = 127             # of what is said: of the combining class,
     SECOND = 128           # it composes with a starter,
+    COMPOSED = 127         # it is a composed starter,
     ASK = 255              # nothing is sure
 
 cdef extern from "Python.h":
@@ -100,17 +101,21 @@ cdef class QuickCheck:
         cdef const uint8_t *marks = &self.marks[0]
         cdef uint64_t starter = 0
         cdef uint8_t last = 0, found
+        cdef bint composed = 0  # the starter
         cdef Py_ssize_t at
         for at in range(size):
             found = marks[data[at]] if Unit is uint16_t or data[at] < SAYING else 0
-            if found:
+            if found and found != COMPOSED:
                 if found == ASK or (found & RANK and (found & RANK) < last):
                     return 0
-                if found & SECOND and composes(&self.pairs[0], self.pairs.shape[0], starter << 32 | data[at]):
+                if found & SECOND and (
+                    composed or composes(&self.pairs[0], self.pairs.shape[0], starter << 32 | data[at])
+                ):
                     return 0
-            last = found & RANK
+            last = found & RANK if found != COMPOSED else 0
             if last == 0:
                 starter = data[at]
+                composed = found == COMPOSED
         return 1
 
 
