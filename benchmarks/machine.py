@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+from argparse import ArgumentTypeError
 from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import fastbpe
@@ -30,6 +32,13 @@ def installed(names: list[str], rc: Path | None = None) -> dict[str, str]:
             else:
                 print(f"{name} is not installed: left out")
     return found
+
+
+def chart_file(path: str) -> Path:
+    """The type of --chart: said before the work begins."""
+    if find_spec("matplotlib") is None:
+        raise ArgumentTypeError("needs matplotlib; the extra `bench` has it")
+    return Path(path)
 
 
 def head(versions: dict[str, str]) -> None:

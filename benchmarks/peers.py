@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import extremes, training
 from benchmarks.extremes import Corpora, Rows
-from benchmarks.machine import head, installed, processor
+from benchmarks.machine import chart_file, head, installed, processor
 from benchmarks.rivals import FAMILIES, OURS, RIVALS, reference, sha256
 from benchmarks.workers import Answer, Workers, against_fastest
 from tests.corpora import corpus_files, documents, hostile_shapes, sample_corpora
@@ -176,7 +176,7 @@ def main() -> int:
     parser.add_argument("--large", action="store_true", help="hostile: 64 MB as well")
     parser.add_argument("--limit", type=float, default=20.0, help="hostile: seconds after which a call is given up")
     parser.add_argument("--largest", type=int, default=1000, help="scale: megabytes of the longest text")
-    parser.add_argument("--chart", type=Path, help="scale: draw the table to this file (needs matplotlib)")
+    parser.add_argument("--chart", type=chart_file, help="scale: draw the table to this file")
     options = parser.parse_args()
     if options.threads and (options.what != "encode" or options.output):
         parser.error("--threads is for encode, without --output")

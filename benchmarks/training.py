@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.heaps import write_text
-from benchmarks.machine import head, installed, processor
+from benchmarks.machine import chart_file, head, installed, processor
 from benchmarks.trainers import MB, OURS, TRAINERS, Row
 from tests.conftest import NOVEL, read_documents
 from tests.corpora import corpus_files
@@ -161,7 +161,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--small-only", action="append", choices=[*TRAINERS], default=[], help="only up to 100 MB")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
-    parser.add_argument("--chart", type=Path, help="draw time and memory by size to this file (needs matplotlib)")
+    parser.add_argument("--chart", type=chart_file, help="draw time and memory by size to this file")
     options = parser.parse_args(arguments)
     versions = installed([OURS, *(options.peer or TRAINERS)])
     options.peer = [name for name in versions if name != OURS]
