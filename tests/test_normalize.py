@@ -8,7 +8,8 @@ import unicodedata
 import pytest
 
 import fastbpe
-from fastbpe.normalize import WALLS, nfc, quick_check, settled
+from fastbpe.normalize import WALLS, nfc, settled
+from fastbpe.pattern.named import QWEN2
 from fastbpe.spec import Split, TokenizerSpec
 
 normalizers = pytest.importorskip("tokenizers.normalizers", reason="tokenizers is not installed")
@@ -24,10 +25,10 @@ MOVING = [c for c in SCALARS if unicodedata.combining(c)] + [chr(c) for c in ran
 
 
 # Each composed character before each one that composes with some other.
-STARTERS, SECONDS = {}, {}
-for one in SCALARS:
-    if unicodedata.decomposition(one)[:1] not in ("", "<") and unicodedata.is_normalized("NFC", one):
-        STARTERS[one] = SECONDS[unicodedata.normalize("NFD", one)[-1]] = True
+STARTERS = [
+    c for c in SCALARS if unicodedata.decomposition(c)[:1] not in ("", "<") and unicodedata.is_normalized("NFC", c)
+]
+SECONDS = sorted({unicodedata.normalize("NFD", c)[-1] for c in STARTERS})
 COMPOSED = [one + two for one in STARTERS for two in SECONDS]
 
 
@@ -82,23 +83,18 @@ def test_settled_is_the_last_character_that_stands_alone(text, index):
     assert settled(text) == index
 
 
+def byte_tokenizer(normalizer):
+    vocab = {bytes([byte]): byte for byte in range(256)}
+    return fastbpe.Tokenizer(TokenizerSpec(splits=(Split(QWEN2),), vocab=vocab, normalizer=normalizer))
+
+
+@pytest.mark.native_only  # plain Python asks `nfc` of all that is not ASCII
 def test_what_is_quickly_found_to_be_normalized_is():
     """Every scalar, and random runs; that much of it is found, too: or all would be told to ask."""
-    marks, pairs = quick_check()
-    composing = set(pairs.tolist())
+    encoder = byte_tokenizer("NFC")._encoder
 
     def sure(text):
-        last, starter, composed = 0, 0, False
-        for character in text:
-            found = marks[ord(character)] if ord(character) < len(marks) else 0
-            if found == 255 or (found != 127 and 0 < found % 128 < last):
-                return False
-            if found > 127 and (composed or starter << 32 | ord(character) in composing):
-                return False
-            last = 0 if found == 127 else found % 128
-            if not last:
-                starter, composed = ord(character), found == 127
-        return True
+        return encoder.encode_text(text, None, True) is not None
 
     found = 0
     for text in [
@@ -123,9 +119,7 @@ def test_what_is_quickly_found_to_be_normalized_is():
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ids_of_normalized_text(threads):
     """Each kind of str, normalized or not, as one text, in a batch, and cut.  Oracle: `nfc`, then no normalizer."""
-    fields = {"splits": (Split(r"\p{L}\p{M}*|\s+|[^\s\p{L}]"),), "vocab": {bytes([byte]): byte for byte in range(256)}}
-    normalizing = fastbpe.Tokenizer(TokenizerSpec(**fields, normalizer="NFC"))
-    plain = fastbpe.Tokenizer(TokenizerSpec(**fields))
+    normalizing, plain = byte_tokenizer("NFC"), byte_tokenizer(None)
     rng = random.Random(8)
     pieces = [
         "\u00e9",
@@ -145,10 +139,18 @@ def test_ids_of_normalized_text(threads):
         for _ in range(500)
     ]
     texts += ["caf\u00e9 " * 9, "".join(texts), "\u00e9 " * 100_000 + "e\u0301"]
+    texts += ["caf\u00e9 \u0e19\u0e49\u0e33 \u0915\u093c " * 10_000]  # long enough for threads
     texts += rng.sample(COMPOSED, 5000)
     expected = [plain.encode(nfc(text)) for text in texts]
     assert [normalizing.encode(text) for text in texts] == expected
     assert normalizing.encode_batch(texts, threads=threads) == expected
+
+
+def test_surrogate_pairs_that_compose():
+    pair = "\ud804\udc99\ud804\udcba"  # of U+11099 U+110BA
+    tok, expected = byte_tokenizer("NFC"), list("\U0001109a".encode())
+    assert tok.encode(pair) == tok.encode("\U00011099\U000110ba") == expected
+    assert tok.encode_batch([pair * 3000], threads=2) == [expected * 3000]
 
 
 def test_thousands_of_marks_on_one_letter():

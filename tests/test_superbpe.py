@@ -138,6 +138,14 @@ def novel_file(novel, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def part_file(novel_file):
+    """A third of it, for what does not depend on the size."""
+    path = novel_file.with_name("part.txt")
+    path.write_bytes(novel_file.read_bytes()[:200_000])
+    return path
+
+
 def test_ids_equal_those_of_tokenizers(novel, novel_file, tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
     tok = fastbpe.train_superbpe(novel_file, 3001, transition_size=2001, special_tokens=[EOT], tie_break="huggingface")
@@ -183,11 +191,10 @@ def test_the_first_stage_is_that_of_tokenizers(novel_file, tmp_path):
     assert list(tok.merges[544:]) == second
 
 
-@pytest.mark.native_only  # plain Python has one thread and one way
-def test_the_result_depends_on_no_thread_and_no_memory(novel_file):
+def test_the_result_depends_on_no_thread_and_no_memory(part_file):
     options = {"transition_size": 600, "tie_break": "first_seen"}
-    tok = fastbpe.train_superbpe(novel_file, 900, threads=1, **options)
-    assert tok == fastbpe.train_superbpe([novel_file], 900, threads=3, max_memory=10**9, **options)
+    tok = fastbpe.train_superbpe(part_file, 900, threads=1, **options)
+    assert tok == fastbpe.train_superbpe([part_file], 900, threads=3, max_memory=10**9, **options)
     assert tok.spec.provenance["superbpe"]["transition_size"] == 600
 
 
@@ -234,21 +241,20 @@ def test_wrong_options(options, words):
         fastbpe.train_superbpe("no such file", 300, **options)
 
 
-def test_on_the_command_line(novel_file, tmp_path, capsys):
-    part, out = tmp_path / "part.txt", tmp_path / "super.json"
-    part.write_bytes(novel_file.read_bytes()[:200_000])
+def test_on_the_command_line(part_file, tmp_path, capsys):
+    out = tmp_path / "super.json"
     options = ["--vocab-size", "700", "-o", str(out), "--special", EOT, "-T", "1"]
-    result = CliRunner().invoke(main, ["train", str(part), *options, "--transition-size", "500", "--report"])
+    result = CliRunner().invoke(main, ["train", str(part_file), *options, "--transition-size", "500", "--report"])
     assert result.exit_code == 0, result.output
     assert "the second stage may need" in result.stderr and "first stage" in result.stderr
-    assert fastbpe.load(out) == fastbpe.train_superbpe(part, 700, transition_size=500, special_tokens=[EOT])
+    assert fastbpe.load(out) == fastbpe.train_superbpe(part_file, 700, transition_size=500, special_tokens=[EOT])
     for wrong in (["--temp-dir", "x"], ["--checkpoint", "x"], ["--unit", "line"]):
         wrong += ["--transition-size", "500"]
-        result = CliRunner().invoke(main, ["train", str(part), *options, "--overwrite", *wrong])
+        result = CliRunner().invoke(main, ["train", str(part_file), *options, "--overwrite", *wrong])
         assert result.exit_code == 2 and "transition-size" in result.stderr
     result = CliRunner().invoke(
         main,
-        ["train", str(part), *options, "--overwrite", "--transition-size", "500", "--max-memory", "16800000"],
+        ["train", str(part_file), *options, "--overwrite", "--transition-size", "500", "--max-memory", "16800000"],
     )
     assert result.exit_code == 1 and "max_memory, 16800000, allows" in result.stderr
 

@@ -6,7 +6,7 @@ are overwritten.
 
 The pretokens of a chunk are looked up in batches, whose lines are on their way from memory before the first is looked
 at.  Those that are not found are collected and merged together; the ids behind them move up afterwards.  A long one that
-is seen for the first time is merged alone and leaves a bit behind, no more: most never return.
+is seen for the first time is merged alone and leaves a bit behind, no more: most of these never return.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -38,7 +38,7 @@ cdef enum:
     MOST_WORDS = 1 << 30
     KEPT = 1 << 18         # ids of output space that an idle table keeps
     SIGHT_WORDS = 1 << 15  # of 64 bits, one for each long pretoken seen
-    MOST_SIGHTS = 1 << 19  # then all are forgotten: as many as the table may have lines
+    MOST_SIGHTS = 1 << 19  # then all are forgotten: a quarter of the bits are set
 
 cdef extern from *:
     """
@@ -304,7 +304,7 @@ cdef class Table:
             return self.encode_piece(data, size)
         line = key_find(key, batch.asked[at].line, self.lines, &half)
         if line == NULL and (size > KEY_LONGEST or size > KEY_SHORT and is_wide(data, size)) and self._is_first(key):
-            # A clause, a link, a line of code: nine of ten never return, and they would fill the table.
+            # A clause, a link, a line of code: most that are new never return, and they would fill the table.
             return self.encode_piece(data, size)
         if line == NULL:
             return self._miss(batch, at, self._make_room(key, <uint32_t>(batch.asked[at].line - self.lines)))
