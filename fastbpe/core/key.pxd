@@ -1,4 +1,4 @@
-# Pretokens as keys, and lines of a table that hold them: what include/key.h gives.
+# Pretokens as keys, and a table of them: what include/key.h gives.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -7,14 +7,23 @@ cdef extern from "key.h" nogil:
         KEY_SHORT
         KEY_LONGEST
         KEY_HASHED
+        KEY_BUCKETS
 
-    ctypedef struct KeyLine:
-        uint64_t key[4]
-        uint32_t ids[8]
+    ctypedef struct KeyBucket:
+        uint64_t key[8]
+        uint32_t ids[16]
+
+    const uint32_t KEY_PENDING
+    const uint32_t KEY_IN_RING
+
+    ctypedef struct KeyRing:
+        uint32_t *words
+        uint64_t size
+        uint64_t written
 
     ctypedef struct KeyAsked:
         uint64_t key[4]
-        KeyLine *line
+        KeyBucket *bucket
 
     ctypedef struct KeyBatch:
         KeyAsked asked[64]
@@ -29,9 +38,11 @@ cdef extern from "key.h" nogil:
         uint32_t (*hash)(const uint64_t *key, const KeySecret *secret) noexcept nogil
         int (*prepare)(
             KeyBatch *batch, const uint32_t *ends, int count, const uint8_t *limit, const KeySecret *secret,
-            KeyLine *lines, uint32_t mask
+            KeyBucket *buckets, uint32_t mask
         ) noexcept nogil
-        int (*emit)(const KeyBatch *batch, int at, KeyLine *lines, uint32_t **out) noexcept nogil
+        int (*emit)(
+            const KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out
+        ) noexcept nogil
 
     void key_prefetch(const void *address)
     void key_make(const uint8_t *data, size_t size, uint64_t *key)
@@ -39,5 +50,8 @@ cdef extern from "key.h" nogil:
     uint32_t key_hash_plain(const uint64_t *key, const KeySecret *secret)
     const uint8_t *key_data(const KeyBatch *batch, int at)
     size_t key_size(const KeyBatch *batch, int at)
-    KeyLine *key_find(const uint64_t *key, KeyLine *line, KeyLine *lines, int *half)
+    KeyBucket *key_bucket(KeyBucket *first, KeyBucket *buckets, int number)
+    int key_room(const KeyBucket *bucket, bint is_long)
+    uint32_t key_give(const uint32_t *ids, const KeyRing *ring, const uint8_t *data, size_t size, uint32_t *to)
+    uint32_t *key_find(const uint64_t *key, KeyBucket *first, KeyBucket *buckets)
     KeyCode key_code(const char *kind)

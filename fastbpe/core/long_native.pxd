@@ -2,7 +2,6 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastbpe.core.characters_native cimport Characters, Window
-from fastbpe.core.key cimport KeyLine
 from fastbpe.core.symbols_native cimport Symbols
 from fastbpe.core.trie_native cimport Trie
 
@@ -11,10 +10,16 @@ cdef enum:
     SHORT_BYTES = 28   # the same for all others
 
 
+cdef struct Segment:
+    uint64_t key[4]   # 0: none
+    uint32_t count
+    uint32_t ids[7]
+
+
 cdef struct Memo:
     # What one user of a Merger remembers of long pretokens.  All zero: nothing.
     uint32_t verdicts[1 << 16]  # of two symbols: what tells them << 2 | 2 | whether they may stand side by side
-    KeyLine segments[1 << 13]   # between boundaries that no token crosses; the second word is 0 in an empty one
+    Segment segments[1 << 13]   # between boundaries that no token crosses
 
 
 cdef inline bint is_wide(const uint8_t *data, Py_ssize_t size) noexcept nogil:

@@ -15,7 +15,7 @@ from libc.string cimport memcmp, memcpy, memset
 from fastbpe.core.characters_native cimport (
     ABSENT, CODES, HARD, NARROW, SOLVE, TWO, Characters, Window, length_of, may_cross, put_character,
 )
-from fastbpe.core.key cimport KEY_LONGEST, KeyLine, KeySecret, key_hash_plain, key_make
+from fastbpe.core.key cimport KEY_LONGEST, KeySecret, key_hash_plain, key_make
 from fastbpe.core.memory cimport is_ready, resized, set_ready, zeroed
 from fastbpe.core.symbols_native cimport NONE, SHORT, Symbols
 from fastbpe.core.trie_native cimport Trie
@@ -188,22 +188,21 @@ cdef class LongMerger:
         """Write the ids of a segment of a few characters, of which there are few; return how many."""
         cdef uint8_t copy[KEY_LONGEST + 1]
         cdef uint64_t key[4]
-        cdef KeyLine *line
+        cdef Segment *kept
         cdef Py_ssize_t count
         if size > KEY_LONGEST:
             return self._solve(data, size, out, memo)
         memcpy(copy, data, size)
         key_make(copy, size, key)
-        line = &memo.segments[key_hash_plain(key, &SECRET) >> 19]
-        if ((line.key[0] ^ key[0]) | (line.key[1] ^ key[1]) | (line.key[2] ^ key[2]) | (line.key[3] ^ key[3])) == 0:
-            count = line.ids[0]
-            memcpy(out, line.ids + 1, count * sizeof(uint32_t))
-            return count
+        kept = &memo.segments[key_hash_plain(key, &SECRET) >> 19]
+        if memcmp(kept.key, key, sizeof(key)) == 0:
+            memcpy(out, kept.ids, kept.count * sizeof(uint32_t))
+            return kept.count
         count = self._solve(data, size, out, memo)
         if count <= 7:
-            memcpy(line.key, key, sizeof(key))
-            line.ids[0] = <uint32_t>count
-            memcpy(line.ids + 1, out, count * sizeof(uint32_t))
+            memcpy(kept.key, key, sizeof(key))
+            kept.count = <uint32_t>count
+            memcpy(kept.ids, out, count * sizeof(uint32_t))
         return count
 
     cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil:

@@ -1,7 +1,7 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastbpe.core.key cimport KeyBatch, KeyCode, KeyLine
+from fastbpe.core.key cimport KeyBatch, KeyBucket, KeyCode, KeyRing
 from fastbpe.core.long_native cimport Memo
 from fastbpe.core.merge_native cimport Merger, Miss
 from fastbpe.core.split_native cimport Found, SplitStream
@@ -19,14 +19,12 @@ cdef struct Gap:
 cdef class Table:
     cdef Merger merger
     cdef KeyCode code
-    cdef KeyLine *lines
-    cdef uint32_t mask       # number of lines - 1
-    cdef uint32_t most_lines
-    cdef uint32_t learned    # pretokens entered since the table has this size
-    cdef uint32_t *ring
+    cdef KeyBucket *buckets
+    cdef uint32_t mask       # number of buckets in use - 1
+    cdef uint32_t most_buckets  # that there are addresses for
+    cdef uint32_t taken      # places
+    cdef KeyRing ring
     cdef uint64_t ring_words  # that there is memory for
-    cdef uint64_t ring_size
-    cdef uint64_t written    # words
     cdef uint64_t *sights    # a bit for each long pretoken that was seen; see _is_first
     cdef uint32_t n_sights
     cdef Memo *memo
@@ -40,13 +38,13 @@ cdef class Table:
     cdef SplitStream splits  # for text that has to be turned into UTF-8
 
     cdef uint32_t *_make_room(self, const uint64_t *key, uint32_t at) noexcept nogil
+    cdef int _push_out(self, KeyBucket *bucket, bint is_long) noexcept nogil
     cdef bint _is_first(self, const uint64_t *key) noexcept nogil
     cdef void _widen(self) noexcept nogil
     cdef void _note(
-        self, uint32_t *entry, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size, bint whole_line
+        self, uint32_t *entry, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size, bint is_long
     ) noexcept nogil
     cdef uint64_t _put(self, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size) noexcept nogil
-    cdef const uint32_t *_recall(self, const uint32_t *entry, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef int reserve(self, Py_ssize_t room) except -1 nogil
     cdef object take(self)
     cdef int shrink(self) except -1

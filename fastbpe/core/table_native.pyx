@@ -15,7 +15,8 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from fastbpe.core.key cimport (
-    KEY_HASHED, KEY_LONGEST, KEY_SHORT, KeyBatch, KeyLine, KeySecret, key_code, key_data, key_find, key_is_long, key_size,
+    KEY_BUCKETS, KEY_HASHED, KEY_IN_RING, KEY_LONGEST, KEY_PENDING, KEY_SHORT, KeyBatch, KeyBucket, KeySecret, key_bucket,
+    key_code, key_data, key_find, key_give, key_is_long, key_room, key_size,
 )
 from fastbpe.core.long_native cimport Memo, is_wide
 from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, Merger, Miss
@@ -28,26 +29,22 @@ import numpy as np
 
 cdef extern from "pages.h" nogil:
     void *pages_alloc(size_t size)
-    void pages_touch(void *memory, size_t size)
+    void *pages_reserve(size_t size)
+    void pages_touch(void *memory, size_t begin, size_t end)
     void pages_free(void *memory, size_t size)
 
 cdef enum:
-    FIRST_LINES = 1 << 12  # of 64 bytes: 256 KB for a process that encodes little
+    FIRST_BUCKETS = 1 << 11  # of 128 bytes: 256 KB for a process that encodes little
     FIRST_RING = 1 << 14   # words of four bytes
-    MOST_LINES = 1 << 30
+    AMPLE_BUCKETS = 1 << 15  # below it the table grows by four, then by two
+    MOST_BUCKETS = 1 << 29
     MOST_WORDS = 1 << 30
     KEPT = 1 << 18         # ids of output space that an idle table keeps
     SIGHT_WORDS = 1 << 15  # of 64 bits, one for each long pretoken seen
     MOST_SIGHTS = 1 << 19  # then all are forgotten: a quarter of the bits are set
 
-cdef extern from *:
-    """
-    #define FASTBPE_PENDING ((uint32_t)1 << 31)
-    #define FASTBPE_IN_RING ((uint32_t)1 << 30)
-    """
-    # Instead of a count:
-    const uint32_t PENDING "FASTBPE_PENDING"  # the ids are not known yet; the rest is the number of the miss
-    const uint32_t IN_RING "FASTBPE_IN_RING"  # the rest is the count; two words before it say where in the ring
+cdef extern from "<stdint.h>" nogil:
+    const uint64_t NO_KEY "UINT64_MAX"  # words of a place that was given up
 
 # No text can be prepared in which all pretokens meet in one line.
 cdef KeySecret SECRET
@@ -64,16 +61,16 @@ cdef class Table:
         self.code = key_code(vectors.encode())
         if not self.code.hash:
             raise ValueError(f"vectors must be of a kind that this processor has, got {vectors!r}")
-        # Two thirds for the lines, one for the ring behind them, in powers of two.
-        self.most_lines = FIRST_LINES
-        while 3 * 64 * <Py_ssize_t>self.most_lines <= cache_bytes and self.most_lines < MOST_LINES:
-            self.most_lines *= 2
-        self.ring_size = FIRST_RING
-        while 6 * 4 * <Py_ssize_t>self.ring_size <= cache_bytes and self.ring_size < MOST_WORDS:
-            self.ring_size *= 2
-        self.written = 2 * self.ring_size  # so that place 0 is long overwritten
-        self.mask = FIRST_LINES - 1
-        self.lines = <KeyLine *>pages_alloc(FIRST_LINES * sizeof(KeyLine))
+        # Two thirds for the buckets, one for the ring behind them, in powers of two.
+        self.most_buckets = FIRST_BUCKETS
+        while 3 * 128 * <Py_ssize_t>self.most_buckets <= cache_bytes and self.most_buckets < MOST_BUCKETS:
+            self.most_buckets *= 2
+        self.ring.size = FIRST_RING
+        while 6 * 4 * <Py_ssize_t>self.ring.size <= cache_bytes and self.ring.size < MOST_WORDS:
+            self.ring.size *= 2
+        self.ring.written = 2 * self.ring.size  # so that place 0 is long overwritten
+        self.mask = FIRST_BUCKETS - 1
+        self.buckets = <KeyBucket *>pages_reserve(self.most_buckets * sizeof(KeyBucket))
         self.misses = <Miss *>malloc(LOCKSTEP_WORDS * sizeof(Miss))
         self.memo = <Memo *>pages_alloc(sizeof(Memo))  # touched as it is used
         self.sights = <uint64_t *>pages_alloc(SIGHT_WORDS * sizeof(uint64_t))
@@ -81,40 +78,43 @@ cdef class Table:
             self.splits = SplitStream(splitter)
         self.capacity = 4096
         self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
-        if not (self.lines and self.out and self.misses and self.memo and self.sights):
+        if not (self.buckets and self.out and self.misses and self.memo and self.sights):
             raise MemoryError
 
     def __dealloc__(self):
-        pages_free(self.lines, (self.mask + 1) * sizeof(KeyLine))
+        pages_free(self.buckets, self.most_buckets * sizeof(KeyBucket))
         pages_free(self.memo, sizeof(Memo))
         pages_free(self.sights, SIGHT_WORDS * sizeof(uint64_t))
         free(self.misses)
         free(self.out)
-        free(self.ring)
+        free(self.ring.words)
 
     cdef uint32_t *_make_room(self, const uint64_t *key, uint32_t at) noexcept nogil:
         """Enter a key that the table lacks; return the ids of its entry.  What is in the way is forgotten."""
-        cdef KeyLine *line = self.lines + at
-        cdef KeyLine *other = self.lines + (at ^ 1)
-        cdef int half
-        self.learned += 1
-        if key_is_long(key):
-            if line.key[1] and not other.key[1]:
-                line = other
-            memcpy(line.key, key, sizeof(line.key))
-            return line.ids
-        if line.key[1] and line.key[3] and not (other.key[1] and other.key[3]):
-            line = other
-        half = 1 if line.key[1] and not line.key[3] else 0
-        if half == 0 and line.key[1]:
-            # Both taken: the first entry moves to the second half, if a half is enough for it, and that is forgotten.
-            if key_is_long(line.key):
-                line.key[2] = line.key[3] = 0
-            else:
-                memcpy(line.key + 2, line.key, 16)
-                memcpy(line.ids + 4, line.ids, 16)
-        memcpy(line.key + 2 * half, key, 16)
-        return line.ids + 4 * half
+        cdef KeyBucket *bucket
+        cdef bint is_long = key_is_long(key)
+        cdef int place, number
+        for number in range(KEY_BUCKETS):
+            bucket = key_bucket(self.buckets + at, self.buckets, number)
+            place = key_room(bucket, is_long)
+            if place < 4:
+                break
+        else:
+            bucket = self.buckets + at
+            place = self._push_out(bucket, is_long)
+        memcpy(bucket.key + 2 * place, key, 32 if is_long else 16)
+        self.taken += 1 + is_long
+        return bucket.ids + 4 * place
+
+    cdef int _push_out(self, KeyBucket *bucket, bint is_long) noexcept nogil:
+        """Forget an entry of a full bucket; return the place for another."""
+        cdef int place = self.taken & 2  # the first two places and the last two in turn
+        if not is_long and key_is_long(bucket.key + 2 * place):
+            bucket.key[2 * place + 2] = bucket.key[2 * place + 3] = NO_KEY  # full is full
+        elif not is_long:
+            memcpy(bucket.key + 2 * place + 2, bucket.key + 2 * place, 16)
+            memcpy(bucket.ids + 4 * place + 4, bucket.ids + 4 * place, 16)
+        return place
 
     cdef bint _is_first(self, const uint64_t *key) noexcept nogil:
         """Return whether a pretoken is seen for the first time, or for the first time in a long while."""
@@ -130,84 +130,71 @@ cdef class Table:
         return 1
 
     cdef void _widen(self) noexcept nogil:
-        """Go on with a table four times as large; without the memory for it, with this one."""
-        cdef uint32_t old = self.mask + 1, lines = min(4 * old, self.most_lines), at
-        cdef KeyLine *before = self.lines
-        cdef KeyLine *after
+        """Go on with twice as many buckets, if there are addresses for them."""
+        cdef uint32_t old = self.mask + 1, first = 0, at, place
+        cdef bint is_long
+        cdef KeyBucket before[KEY_BUCKETS]
         cdef uint64_t key[4]
+        cdef uint64_t *found
         cdef uint32_t *ids
-        cdef int half
-        self.learned = 0
-        if lines == old:
+        self.taken = 0
+        if old == self.most_buckets:
             return
-        after = <KeyLine *>pages_alloc(lines * sizeof(KeyLine))
-        if not after:
-            return
-        pages_touch(after, lines * sizeof(KeyLine))
-        self.lines = after
-        self.mask = lines - 1
-        for at in range(old):
-            for half in range(2):
-                if not before[at].key[2 * half + 1]:
-                    continue
-                memcpy(key, before[at].key, sizeof(key))
-                if key_is_long(key):
+        self.mask = min((4 if old < AMPLE_BUCKETS else 2) * old, self.most_buckets) - 1
+        pages_touch(self.buckets, old * sizeof(KeyBucket), (self.mask + 1) * sizeof(KeyBucket))
+        # What is in a few buckets side by side stays there, or goes as far behind the middle.
+        while first < old:
+            memcpy(before, self.buckets + first, sizeof(before))
+            memset(self.buckets + first, 0, sizeof(before))
+            for at in range(KEY_BUCKETS):
+                place = 0
+                while place < 4:
+                    found = before[at].key + 2 * place
+                    if found[1] == 0 or found[0] == NO_KEY:
+                        place += 1
+                        continue
+                    is_long = key_is_long(found)
+                    memcpy(key, found, 16)
+                    memcpy(key + 2, found + 2 * is_long, 16)
                     ids = self._make_room(key, self.code.hash(key, &SECRET) & self.mask)
-                    memcpy(ids, before[at].ids, 32)
-                    break
-                memcpy(key, before[at].key + 2 * half, 16)
-                memcpy(key + 2, key, 16)
-                ids = self._make_room(key, self.code.hash(key, &SECRET) & self.mask)
-                memcpy(ids, before[at].ids + 4 * half, 16)
-        pages_free(before, old * sizeof(KeyLine))
-        self.learned = 0
+                    memcpy(ids, before[at].ids + 4 * place, 32 if is_long else 16)
+                    place += 1 + is_long
+            first += KEY_BUCKETS
 
     cdef void _note(
-        self, uint32_t *entry, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size, bint whole_line
+        self, uint32_t *entry, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size, bint is_long
     ) noexcept nogil:
         """Set the ids of an entry; its bytes are kept, if any are given."""
         cdef uint64_t place
         if count <= 3 and not size:
             memcpy(entry, ids, 12)
             entry[3] = count
-        elif count <= 7 and whole_line:
+        elif count <= 7 and is_long:
             memcpy(entry, ids, 12)
             memcpy(entry + 4, ids + 3, 16)
             entry[3] = count
         else:
             place = self._put(ids, count, data, size)
             memcpy(entry, &place, 8)
-            entry[3] = IN_RING | count
+            entry[3] = KEY_IN_RING | count
 
     cdef uint64_t _put(self, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size) noexcept nogil:
         """Write ids and bytes into the ring; return where, in words since its first use; without memory 0: gone."""
-        cdef uint64_t words = count + (size + 3) // 4, place = self.written, room, last = self.ring_size - 1
+        cdef uint64_t words = count + (size + 3) // 4, place = self.ring.written, room, last = self.ring.size - 1
         cdef uint32_t *grown
-        if (place & last) + words > self.ring_size:
-            place += self.ring_size - (place & last)  # nothing lies across the end
+        if (place & last) + words > self.ring.size:
+            place += self.ring.size - (place & last)  # nothing lies across the end
         if (place & last) + words > self.ring_words:
             room = max(2 * self.ring_words, <uint64_t>FIRST_RING)
-            grown = <uint32_t *>realloc(self.ring, room * sizeof(uint32_t))
+            grown = <uint32_t *>realloc(self.ring.words, (room + 4) * sizeof(uint32_t))
             if not grown:
                 return 0
-            self.ring = grown
+            self.ring.words = grown
             self.ring_words = room
-        memcpy(self.ring + (place & last), ids, count * sizeof(uint32_t))
-        memcpy(self.ring + (place & last) + count, data, size)
-        self.written = place + words
+        memcpy(self.ring.words + (place & last), ids, count * sizeof(uint32_t))
+        memcpy(self.ring.words + (place & last) + count, data, size)
+        self.ring.written = place + words
         return place
-
-    cdef const uint32_t *_recall(self, const uint32_t *entry, const uint8_t *data, Py_ssize_t size) noexcept nogil:
-        """Return the ids of an entry in the ring; NULL if they are overwritten or of other bytes."""
-        cdef uint64_t place
-        cdef const uint32_t *ids
-        memcpy(&place, entry, 8)
-        if self.written - place > self.ring_size:
-            return NULL
-        ids = self.ring + (place & (self.ring_size - 1))
-        if size > KEY_LONGEST and memcmp(ids + (entry[3] & ~IN_RING), data, size):
-            return NULL
-        return ids
 
     cdef int reserve(self, Py_ssize_t room) except -1 nogil:
         """Make room for more ids."""
@@ -274,20 +261,20 @@ cdef class Table:
         batch.next = data + found.begin
         while at < found.count:
             at += self.code.prepare(
-                &batch, found.ends + at, <int>(found.count - at), data + readable, &SECRET, self.lines, self.mask
+                &batch, found.ends + at, <int>(found.count - at), data + readable, &SECRET, self.buckets, self.mask
             )
             place = 0
             while True:
                 out = self.out + self.size
-                place = self.code.emit(&batch, place, self.lines, &out)
+                place = self.code.emit(&batch, place, self.buckets, &self.ring, &out)
                 self.size = out - self.out
                 if place == batch.count:
                     break
                 self._emit(&batch, place)
                 place += 1
         self._resolve()
-        # At half of what the lines hold, some keys have been pushed out by others already.
-        if 2 * self.learned > self.mask:
+        # At half of the places one key in thirty is not in its bucket.
+        if self.taken > 2 * self.mask:
             self._widen()
         return 0
 
@@ -297,25 +284,21 @@ cdef class Table:
         cdef const uint8_t *data = key_data(batch, at)
         cdef Py_ssize_t size = key_size(batch, at)
         cdef uint32_t *entry
-        cdef const uint32_t *ids
-        cdef KeyLine *line
-        cdef int half
+        cdef uint32_t count
         if size > KEY_HASHED:
             return self.encode_piece(data, size)
-        line = key_find(key, batch.asked[at].line, self.lines, &half)
-        if line == NULL and (size > KEY_LONGEST or size > KEY_SHORT and is_wide(data, size)) and self._is_first(key):
+        entry = key_find(key, batch.asked[at].bucket, self.buckets)
+        if entry == NULL and (size > KEY_LONGEST or size > KEY_SHORT and is_wide(data, size)) and self._is_first(key):
             # A clause, a link, a line of code: most that are new never return, and they would fill the table.
             return self.encode_piece(data, size)
-        if line == NULL:
-            return self._miss(batch, at, self._make_room(key, <uint32_t>(batch.asked[at].line - self.lines)))
-        entry = line.ids + 4 * half
-        if entry[3] & PENDING:
-            return self._wait(entry[3] & ~PENDING)
-        ids = self._recall(entry, data, size)
-        if ids == NULL:
+        if entry == NULL:
+            return self._miss(batch, at, self._make_room(key, <uint32_t>(batch.asked[at].bucket - self.buckets)))
+        if entry[3] & KEY_PENDING:
+            return self._wait(entry[3] & ~KEY_PENDING)
+        count = key_give(entry, &self.ring, data, size, self.out + self.size)
+        if count == 0:
             return self._miss(batch, at, entry)
-        memcpy(self.out + self.size, ids, (entry[3] & ~IN_RING) * sizeof(uint32_t))
-        self.size += entry[3] & ~IN_RING
+        self.size += count
         return 0
 
     cdef int _miss(self, const KeyBatch *batch, int at, uint32_t *entry) except -1 nogil:
@@ -327,17 +310,18 @@ cdef class Table:
         cdef Py_ssize_t before = self.size, size = key_size(batch, at)
         if size > KEY_LONGEST or is_wide(data, size):
             memset(entry, 0, 12)
-            entry[3] = IN_RING  # long gone, if this fails
+            entry[3] = KEY_IN_RING  # long gone, if this fails
             self.encode_piece(data, size)
             self._note(
                 entry, self.out + before, <uint32_t>(self.size - before), data,
                 <uint32_t>size if size > KEY_LONGEST else 0, key_is_long(batch.asked[at].key)
             )
             return 0
-        entry[3] = PENDING | <uint32_t>self.n_misses
+        entry[3] = KEY_PENDING | <uint32_t>self.n_misses
         memcpy(miss.key, batch.asked[at].key, sizeof(miss.key))
         miss.size = size
-        miss.line = <uint32_t>(batch.asked[at].line - self.lines)
+        miss.entry = entry
+        miss.bucket = <uint32_t>(batch.asked[at].bucket - self.buckets)
         self.n_misses += 1
         return self._wait(self.n_misses - 1)
 
@@ -353,19 +337,20 @@ cdef class Table:
     cdef int _resolve(self) except -1 nogil:
         """Merge what was collected, put the ids into the table and into the output."""
         cdef Miss *miss
-        cdef KeyLine *line
         cdef uint32_t *entry
         cdef Py_ssize_t moved = 0, end = self.size, start
-        cdef int at, half
+        cdef int at
         if self.n_misses == 0:
             return 0
         self.merger.merge_all(self.misses, self.n_misses, self.memo)
         for at in range(self.n_misses):
             miss = self.misses + at
-            line = key_find(miss.key, self.lines + miss.line, self.lines, &half)
-            if line == NULL or line.ids[4 * half + 3] != (PENDING | <uint32_t>at):
-                continue  # pushed out by another
-            self._note(line.ids + 4 * half, miss.ids, miss.count, <const uint8_t *>miss.key, 0, key_is_long(miss.key))
+            entry = miss.entry
+            if entry[3] != (KEY_PENDING | <uint32_t>at):  # another came into its place
+                entry = key_find(miss.key, self.buckets + miss.bucket, self.buckets)
+                if entry == NULL or entry[3] != (KEY_PENDING | <uint32_t>at):
+                    continue
+            self._note(entry, miss.ids, miss.count, <const uint8_t *>miss.key, 0, key_is_long(miss.key))
         for at in range(self.n_gaps):
             moved += self.misses[self.gaps[at].miss].count
         self.size += moved

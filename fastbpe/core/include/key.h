@@ -14,7 +14,8 @@
 #define KEY_HASHED 256
 #define KEY_BATCH 64 /* pretokens whose lines are fetched together */
 #define KEY_DROPPED ((uint32_t)1 << 31)
-#define KEY_WHOLE 16
+#define KEY_WHOLE 256
+#define KEY_BUCKETS 4 /* that may hold a key; the loop that looks them up knows two */
 
 #if defined(__GNUC__) || defined(__clang__)
 #define key_prefetch(address) __builtin_prefetch(address)
@@ -26,17 +27,29 @@
 #define key_prefetch(address) ((void)(address))
 #endif
 
-/* A line of a table holds two keys of two words with up to 3 ids each, or one of four words with up to 7. */
+/* Four places of a table: a line of the cache with their keys and one with their ids.  A key of two words has one place
+ * and up to 3 ids, one of four words has the first two or the last two places and up to 7.  Others are in the ring. */
 typedef struct {
-    uint64_t key[4]; /* two halves; one that ends in 0 is empty */
-    uint32_t ids[8]; /* ids[3] and ids[7]: how many the key of that half has, or a greater number, of the user's */
-} KeyLine;
+    uint64_t key[8];  /* a place whose second word is 0 is empty */
+    uint32_t ids[16]; /* the last of the first four of a key: how many; or one of the two below */
+} KeyBucket;
+
+#define KEY_PENDING ((uint32_t)1 << 31) /* the ids are not known yet; the rest is a number of the user's */
+#define KEY_IN_RING ((uint32_t)1 << 30) /* the rest is how many; the first two say where, in words since its first use */
+
+/* Ids, and behind them the bytes of a pretoken that is told by a hash.  The oldest are overwritten.  Four words more may
+ * be read. */
+typedef struct {
+    uint32_t *words;
+    uint64_t size;    /* a power of two */
+    uint64_t written; /* words since the first use */
+} KeyRing;
 
 /* A pretoken that is looked up. */
 typedef struct {
     KEY_ALIGNED uint64_t key[4];
-    KeyLine *line; /* that may hold it, or the other of the pair */
-    uint64_t kind; /* KEY_WHOLE for a key that needs all four words, 0 for others */
+    KeyBucket *bucket; /* that may hold it, the first of several */
+    uint64_t kind;     /* KEY_WHOLE for a key that needs all four words, 0 for others */
 } KeyAsked;
 
 typedef struct {
@@ -58,10 +71,10 @@ typedef struct {
      * those with KEY_DROPPED.  Nothing is read from `limit` on.  Returns how many it took. */
     int (*prepare)(
         KeyBatch *batch, const uint32_t *ends, int count, const uint8_t *limit, const KeySecret *secret,
-        KeyLine *lines, uint32_t mask);
+        KeyBucket *buckets, uint32_t mask);
     /* Writes the ids of the pretokens from number `at` on, and up to 7 numbers of no meaning behind them.  Returns the
-     * number of the first whose ids are not in its lines, or the count. */
-    int (*emit)(const KeyBatch *batch, int at, KeyLine *lines, uint32_t **out);
+     * number of the first whose ids are not known, or not where they are looked for, or the count. */
+    int (*emit)(const KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out);
 } KeyCode;
 
 /* Whether a key needs all four words. */
@@ -135,22 +148,85 @@ static KEY_RARE void key_make_rare(
     key[3] = key[1];
 }
 
-/* The other line of a pair. */
-static inline KeyLine *key_other(KeyLine *line, KeyLine *lines) { return lines + ((line - lines) ^ 1); }
-
-/* The line, or the other of the pair, that has the key; `half` says where in it. */
-static inline KeyLine *key_find(const uint64_t key[4], KeyLine *line, KeyLine *lines, int *half)
+/* One of the buckets in which a key may stand: 0 is the first one. */
+static inline KeyBucket *key_bucket(KeyBucket *first, KeyBucket *buckets, int number)
 {
-    int is_long = key_is_long(key), other;
-    for (other = 0; other < 2; other++, line = key_other(line, lines)) {
-        int first = ((line->key[0] ^ key[0]) | (line->key[1] ^ key[1])) == 0;
-        int second = ((line->key[2] ^ key[2]) | (line->key[3] ^ key[3])) == 0;
-        if (is_long ? first & second : first | second) {
-            *half = !first;
-            return line;
-        }
+    return buckets + ((first - buckets) ^ number);
+}
+
+/* The number of the lowest of four bits; 4 if there is none. */
+static inline int key_lowest(int bits)
+{
+    static const uint8_t lowest[16] = {4, 0, 1, 0, 2, 0, 1, 0, 3, 0, 1, 0, 2, 0, 1, 0};
+    return lowest[bits];
+}
+
+/* The first place for a key of a kind that is empty, or 4.  What is full never gets room again, so a key of this kind
+ * that is not here is not in a later bucket either. */
+static inline int key_room(const KeyBucket *bucket, int is_long)
+{
+    const uint64_t *key = bucket->key;
+    int empty = !key[1] | !key[3] << 1 | !key[5] << 2 | !key[7] << 3;
+    return key_lowest(is_long ? empty & 5 : empty);
+}
+
+/* The place of a key in a bucket, or 4. */
+static inline int key_place(const KeyBucket *bucket, const uint64_t key[4], int is_long)
+{
+    uint64_t different[4];
+    int place;
+    for (place = 0; place < 4; place++) {
+        const uint64_t *words = key + 2 * (is_long & place);
+        different[place] = (bucket->key[2 * place] ^ words[0]) | (bucket->key[2 * place + 1] ^ words[1]);
+    }
+    if (is_long)
+        return key_lowest(!(different[0] | different[1]) | !(different[2] | different[3]) << 2);
+    return key_lowest(!different[0] | !different[1] << 1 | !different[2] << 2 | !different[3] << 3);
+}
+
+/* The ids of a key, or NULL. */
+static inline uint32_t *key_find(const uint64_t key[4], KeyBucket *first, KeyBucket *buckets)
+{
+    int is_long = key_is_long(key), number;
+    for (number = 0; number < KEY_BUCKETS; number++) {
+        KeyBucket *bucket = key_bucket(first, buckets, number);
+        int place = key_place(bucket, key, is_long);
+        if (place < 4)
+            return bucket->ids + 4 * place;
+        if (key_room(bucket, is_long) < 4)
+            break;
     }
     return NULL;
+}
+
+/* Writes the ids of an entry that has more than there is room for, and up to 3 numbers of no meaning behind them; returns
+ * how many, 0 if they are not known or forgotten. */
+static inline uint32_t key_recall(
+    const uint32_t *ids, const KeyRing *ring, const uint8_t *data, size_t size, uint32_t *to)
+{
+    uint32_t count = ids[3] & ~KEY_IN_RING, at;
+    uint64_t place;
+    const uint32_t *from;
+    memcpy(&place, ids, 8);
+    if (ids[3] & KEY_PENDING || ring->written - place > ring->size)
+        return 0;
+    from = ring->words + (place & (ring->size - 1));
+    if (size > KEY_LONGEST && memcmp(from + count, data, size))
+        return 0;
+    for (at = 0; at < count; at += 4)
+        memcpy(to + at, from + at, 16);
+    return count;
+}
+
+/* Writes the ids of an entry, and up to 7 numbers of no meaning behind them; returns how many, 0 as above. */
+static inline uint32_t key_give(const uint32_t *ids, const KeyRing *ring, const uint8_t *data, size_t size, uint32_t *to)
+{
+    if (ids[3] > 7)
+        return key_recall(ids, ring, data, size, to);
+    memcpy(to, ids, 16); /* most have fewer; the rest is overwritten */
+    if (ids[3] > 3)
+        memcpy(to + 3, ids + 4, 16);
+    return ids[3];
 }
 
 static uint32_t key_hash_plain(const uint64_t key[4], const KeySecret *secret)
@@ -160,7 +236,7 @@ static uint32_t key_hash_plain(const uint64_t key[4], const KeySecret *secret)
 }
 
 static int key_prepare_plain(
-    KeyBatch *batch, const uint32_t *ends, int count, const uint8_t *limit, const KeySecret *secret, KeyLine *lines,
+    KeyBatch *batch, const uint32_t *ends, int count, const uint8_t *limit, const KeySecret *secret, KeyBucket *buckets,
     uint32_t mask)
 {
     int left_out = key_begin(batch, ends, count), n;
@@ -168,8 +244,8 @@ static int key_prepare_plain(
     for (n = 0; left_out + n < count && n < KEY_BATCH && !(batch->ends[n] & KEY_DROPPED); n++) {
         const uint8_t *end = batch->base + batch->ends[n];
         key_make_rare(batch->asked + n, begin, (size_t)(end - begin), limit, secret);
-        batch->asked[n].line = lines + (key_hash_plain(batch->asked[n].key, secret) & mask);
-        key_prefetch(batch->asked[n].line);
+        batch->asked[n].bucket = buckets + (key_hash_plain(batch->asked[n].key, secret) & mask);
+        key_prefetch(batch->asked[n].bucket);
         begin = end;
     }
     batch->next = begin;
@@ -177,22 +253,15 @@ static int key_prepare_plain(
     return left_out + n;
 }
 
-static int key_emit_plain(const KeyBatch *batch, int at, KeyLine *lines, uint32_t **out)
+static int key_emit_plain(const KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out)
 {
     uint32_t *to = *out;
     for (; at < batch->count; at++) {
-        int half;
-        const KeyLine *line = key_find(batch->asked[at].key, batch->asked[at].line, lines, &half);
-        const uint32_t *ids;
-        if (!line)
+        const uint32_t *ids = key_find(batch->asked[at].key, batch->asked[at].bucket, buckets);
+        uint32_t count = ids ? key_give(ids, ring, key_data(batch, at), key_size(batch, at), to) : 0;
+        if (!count)
             break;
-        ids = line->ids + 4 * half;
-        if (ids[3] > 7)
-            break;
-        memcpy(to, ids, 16); /* most have fewer; the rest is overwritten */
-        if (ids[3] > 3)
-            memcpy(to + 3, ids + 4, 16);
-        to += ids[3];
+        to += count;
     }
     *out = to;
     return at;
@@ -201,6 +270,7 @@ static int key_emit_plain(const KeyBatch *batch, int at, KeyLine *lines, uint32_
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
 #include <immintrin.h>
 #define KEY_AVX2 __attribute__((target("avx2,aes")))
+#define KEY_AVX512 __attribute__((target("avx512dq")))
 
 /* Two rounds of AES bring every byte into each word. */
 KEY_AVX2 static inline uint32_t key_hash_of(__m128i low, __m128i high, __m128i secret)
@@ -218,7 +288,7 @@ KEY_AVX2 static uint32_t key_hash_avx2(const uint64_t key[4], const KeySecret *s
 /* Nothing in this loop and the next waits for anything, so what they take is the number of their instructions: what is
  * rare is elsewhere, and leaves the registers to them. */
 KEY_AVX2 static int key_prepare_avx2(
-    KeyBatch *batch, const uint32_t *ends, int count, const uint8_t *limit, const KeySecret *secret, KeyLine *lines,
+    KeyBatch *batch, const uint32_t *ends, int count, const uint8_t *limit, const KeySecret *secret, KeyBucket *buckets,
     uint32_t mask)
 {
     static const uint8_t fill_low[48] = {
@@ -239,7 +309,7 @@ KEY_AVX2 static int key_prepare_avx2(
         const uint8_t *end = base + *ends;
         size_t size = (size_t)(end - begin);
         __m128i low, high;
-        KeyLine *line;
+        KeyBucket *bucket;
         if (size <= KEY_LONGEST && begin <= last) { /* with KEY_DROPPED it is larger */
             low = _mm_or_si128(
                 _mm_loadu_si128((const __m128i *)begin), _mm_loadu_si128((const __m128i *)(fill_low + 32 - size)));
@@ -261,56 +331,89 @@ KEY_AVX2 static int key_prepare_avx2(
         begin = end;
         _mm_store_si128((__m128i *)asked->key, low);
         _mm_store_si128((__m128i *)(asked->key + 2), high);
-        line = lines + (key_hash_of(low, high, salt) & mask);
-        key_prefetch(line);
-        key_prefetch((const void *)((uintptr_t)line ^ sizeof(KeyLine))); /* what is new to the table looks there too */
-        asked->line = line;
+        bucket = buckets + (key_hash_of(low, high, salt) & mask);
+        key_prefetch(bucket->key);
+        key_prefetch(bucket->ids);
+        asked->bucket = bucket;
     }
     batch->next = begin;
     batch->count = (int)(asked - batch->asked);
     return left_out + batch->count;
 }
 
-KEY_AVX2 static int key_emit_avx2(const KeyBatch *batch, int at, KeyLine *lines, uint32_t **out)
+/* Which of the eight words of a bucket are equal to those of a key, bit by bit. */
+KEY_AVX2 static inline uint32_t key_same_avx2(const KeyBucket *bucket, const uint64_t key[4])
 {
-    /* By kind, and which of the four words are equal: where in the line the ids are; 0: the key is not there. */
-    static const uint8_t places[2 * KEY_WHOLE] = {
-        0, 0, 0, 32, 0, 0, 0, 32, 0, 0, 0, 32, 48, 48, 48, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32};
-    uint32_t *to = *out;
-    const KeyAsked *asked = batch->asked + at, *stop = batch->asked + batch->count;
-    for (; asked < stop; asked++) {
-        const __m256i key = _mm256_load_si256((const __m256i *)asked->key);
-        KeyLine *line = asked->line;
-        const uint8_t *of_kind = places + asked->kind;
-        const uint32_t *ids;
-        uint64_t place = of_kind[_mm256_movemask_pd(
-            _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_load_si256((const __m256i *)line->key), key)))];
-        if (!place) {
-            line = key_other(line, lines);
-            place = of_kind[_mm256_movemask_pd(
-                _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_load_si256((const __m256i *)line->key), key)))];
-            if (!place)
-                break;
-        }
-        ids = (const uint32_t *)((const uint8_t *)line + place);
-        _mm_storeu_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)ids));
-        if (ids[3] > 3) {
-            if (ids[3] > 7)
-                break;
-            _mm_storeu_si128((__m128i *)(to + 3), _mm_loadu_si128((const __m128i *)(ids + 4)));
-        }
-        to += ids[3];
-    }
-    *out = to;
-    return (int)(asked - batch->asked);
+    const __m256i words = _mm256_load_si256((const __m256i *)key);
+    const __m256i first = _mm256_cmpeq_epi64(_mm256_load_si256((const __m256i *)bucket->key), words);
+    const __m256i second = _mm256_cmpeq_epi64(_mm256_load_si256((const __m256i *)(bucket->key + 4)), words);
+    return (uint32_t)(_mm256_movemask_pd(_mm256_castsi256_pd(first)) | _mm256_movemask_pd(_mm256_castsi256_pd(second)) << 4);
 }
+
+KEY_AVX512 static inline uint32_t key_same_avx512(const KeyBucket *bucket, const uint64_t key[4])
+{
+    const __m512i words = _mm512_broadcast_i64x4(_mm256_load_si256((const __m256i *)key));
+    return _mm512_cmpeq_epi64_mask(_mm512_load_si512(bucket->key), words);
+}
+
+/* By kind, and by which words are equal: where in the bucket the ids are; 0: the key is not there. */
+#define KEY_SHORT_AT(s) (s & 3) == 3 ? 64 : (s & 12) == 12 ? 80 : (s & 48) == 48 ? 96 : (s & 192) == 192 ? 112 : 0
+#define KEY_WHOLE_AT(s) (s & 15) == 15 ? 64 : (s & 240) == 240 ? 96 : 0
+#define KEY_4(at, s) at((s)), at((s + 1)), at((s + 2)), at((s + 3))
+#define KEY_16(at, s) KEY_4(at, s), KEY_4(at, (s + 4)), KEY_4(at, (s + 8)), KEY_4(at, (s + 12))
+#define KEY_64(at, s) KEY_16(at, s), KEY_16(at, (s + 16)), KEY_16(at, (s + 32)), KEY_16(at, (s + 48))
+#define KEY_256(at) KEY_64(at, 0), KEY_64(at, 64), KEY_64(at, 128), KEY_64(at, 192)
+static const uint8_t key_places[2 * KEY_WHOLE] = {KEY_256(KEY_SHORT_AT), KEY_256(KEY_WHOLE_AT)};
+
+#define KEY_EMIT(KIND, TARGET) \
+    TARGET static int key_emit_##KIND( \
+        const KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out) \
+    { \
+        uint32_t *to = *out; \
+        const KeyAsked *asked = batch->asked + at, *stop = batch->asked + batch->count; \
+        for (; asked < stop; asked++) { \
+            KeyBucket *bucket = asked->bucket; \
+            const uint8_t *of_kind = key_places + asked->kind; \
+            const uint32_t *ids; \
+            uint64_t place = of_kind[key_same_##KIND(bucket, asked->key)]; \
+            if (!place) { \
+                if (!bucket->key[asked->kind ? 5 : 7]) /* there is room, so the key is nowhere */ \
+                    break; \
+                bucket = key_bucket(bucket, buckets, 1); \
+                place = of_kind[key_same_##KIND(bucket, asked->key)]; \
+                if (!place) \
+                    break; \
+            } \
+            ids = (const uint32_t *)((const uint8_t *)bucket + place); \
+            _mm_storeu_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)ids)); \
+            if (ids[3] > 7) { \
+                const int number = (int)(asked - batch->asked); \
+                uint32_t count = key_recall(ids, ring, key_data(batch, number), key_size(batch, number), to); \
+                if (!count) \
+                    break; \
+                to += count; \
+                continue; \
+            } \
+            if (ids[3] > 3) \
+                _mm_storeu_si128((__m128i *)(to + 3), _mm_loadu_si128((const __m128i *)(ids + 4))); \
+            to += ids[3]; \
+        } \
+        *out = to; \
+        return (int)(asked - batch->asked); \
+    }
+
+KEY_EMIT(avx2, KEY_AVX2)
+KEY_EMIT(avx512, KEY_AVX512)
 
 /* The code of a kind, or the best for an empty one; without functions where the processor lacks it. */
 static inline KeyCode key_code(const char *kind)
 {
     KeyCode plain = {key_hash_plain, key_prepare_plain, key_emit_plain}, none = {NULL, NULL, NULL};
     KeyCode avx2 = {key_hash_avx2, key_prepare_avx2, key_emit_avx2};
+    KeyCode avx512 = {key_hash_avx2, key_prepare_avx2, key_emit_avx512};
     __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("aes") && (!*kind || !strcmp(kind, "avx512")))
+        return avx512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("aes") && (!*kind || !strcmp(kind, "avx2")))
         return avx2;
     return !*kind || !strcmp(kind, "plain") ? plain : none;

@@ -13,8 +13,7 @@
 #define FASTBPE_HUGE ((size_t)2 << 20)
 #define PAGES_ROUND(size) (((size) + 0xFFFF) & ~(size_t)0xFFFF) /* 64 KB: the largest page of Linux */
 
-/* Returns NULL on failure.  Below 2 MB the pages are small ones. */
-static inline void *pages_alloc(size_t size)
+static inline void *pages_map(size_t size, size_t small)
 {
     /* Twice the alignment is mapped, and what stands out on both sides is given back. */
     char *start;
@@ -27,17 +26,23 @@ static inline void *pages_alloc(size_t size)
     if (before)
         munmap(start, before);
     munmap(start + before + size, FASTBPE_HUGE - before);
-    if (size >= FASTBPE_HUGE)
-        madvise(start + before, size, MADV_HUGEPAGE);
+    if (size > small)
+        madvise(start + before + small, size - small, MADV_HUGEPAGE);
     return start + before;
 }
 
-/* Write to each page of memory that will be used at random at once.  A page that is read before it is written is mapped
+/* Returns NULL on failure.  Below 2 MB the pages are small ones. */
+static inline void *pages_alloc(size_t size) { return pages_map(size, size < FASTBPE_HUGE ? size : 0); }
+
+/* The same for a table that begins small and grows where it is: its first 2 MB are small pages. */
+static inline void *pages_reserve(size_t size) { return pages_map(size, FASTBPE_HUGE); }
+
+/* Write to each page of a part that will be used at random at once.  A page that is read before it is written is mapped
  * twice, and the second time every processor is told. */
-static inline void pages_touch(void *memory, size_t size)
+static inline void pages_touch(void *memory, size_t begin, size_t end)
 {
-    size_t at, step = size >= FASTBPE_HUGE ? FASTBPE_HUGE : 4096;
-    for (at = 0; at < size; at += step)
+    size_t at;
+    for (at = begin; at < end; at += begin >= FASTBPE_HUGE ? FASTBPE_HUGE : 4096)
         ((volatile char *)memory)[at] = 0;
 }
 
@@ -51,10 +56,13 @@ static inline void pages_free(void *memory, size_t size)
 
 static inline void *pages_alloc(size_t size) { return calloc(size, 1); }
 
-static inline void pages_touch(void *memory, size_t size)
+static inline void *pages_reserve(size_t size) { return calloc(size, 1); }
+
+static inline void pages_touch(void *memory, size_t begin, size_t end)
 {
     (void)memory;
-    (void)size;
+    (void)begin;
+    (void)end;
 }
 
 static inline void pages_free(void *memory, size_t size)
