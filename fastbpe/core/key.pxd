@@ -30,6 +30,7 @@ cdef extern from "key.h" nogil:
         int count
         const uint8_t *base
         const uint8_t *next
+        const uint64_t *sights
 
     ctypedef struct KeySecret:
         uint64_t words[4]
@@ -47,6 +48,8 @@ cdef extern from "key.h" nogil:
     void key_prefetch(const void *address)
     void key_make(const uint8_t *data, size_t size, uint64_t *key)
     bint key_is_long(const uint64_t *key)
+    uint32_t key_sight_word(uint32_t hashed)
+    uint64_t key_sight_bit(uint32_t hashed)
     uint32_t key_hash_plain(const uint64_t *key, const KeySecret *secret)
     const uint8_t *key_data(const KeyBatch *batch, int at)
     size_t key_size(const KeyBatch *batch, int at)

@@ -16,7 +16,7 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 
 from fastbpe.core.key cimport (
     KEY_BUCKETS, KEY_HASHED, KEY_IN_RING, KEY_LONGEST, KEY_PENDING, KEY_SHORT, KeyBatch, KeyBucket, KeySecret, key_bucket,
-    key_code, key_data, key_find, key_give, key_is_long, key_room, key_size,
+    key_code, key_data, key_find, key_give, key_is_long, key_room, key_sight_bit, key_sight_word, key_size,
 )
 from fastbpe.core.long_native cimport Memo, is_wide
 from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, Merger, Miss
@@ -118,15 +118,15 @@ cdef class Table:
 
     cdef bint _is_first(self, const uint64_t *key) noexcept nogil:
         """Return whether a pretoken is seen for the first time, or for the first time in a long while."""
-        cdef uint64_t place = (key[0] + 3 * key[1] + 5 * key[2] + 7 * key[3]) * 0x9E3779B97F4A7C15ULL >> 43
-        cdef uint64_t bit = <uint64_t>1 << (place & 63)
-        if self.sights[place >> 6] & bit:
+        cdef uint32_t hashed = self.code.hash(key, &SECRET)
+        cdef uint64_t *word = self.sights + key_sight_word(hashed)
+        if word[0] & key_sight_bit(hashed):
             return 0
         if self.n_sights == MOST_SIGHTS:
             self.n_sights = 0
             memset(self.sights, 0, SIGHT_WORDS * sizeof(uint64_t))
         self.n_sights += 1
-        self.sights[place >> 6] |= bit
+        word[0] |= key_sight_bit(hashed)
         return 1
 
     cdef void _widen(self) noexcept nogil:
@@ -259,6 +259,7 @@ cdef class Table:
         self.reserve(found.base + (found.ends[found.count - 1] & ~DROPPED) - found.begin + 16)
         batch.base = data + found.base
         batch.next = data + found.begin
+        batch.sights = self.sights
         while at < found.count:
             at += self.code.prepare(
                 &batch, found.ends + at, <int>(found.count - at), data + readable, &SECRET, self.buckets, self.mask

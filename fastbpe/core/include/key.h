@@ -59,6 +59,7 @@ typedef struct {
     const uint32_t *ends;
     const uint8_t *begin; /* the first begins here, */
     const uint8_t *next;  /* and here the first of the next batch */
+    const uint64_t *sights; /* bits, told by the upper ones of the hash, which are sent for too where the key is long */
 } KeyBatch;
 
 typedef struct {
@@ -235,6 +236,10 @@ static uint32_t key_hash_plain(const uint64_t key[4], const KeySecret *secret)
     return (uint32_t)(hash_fold(key[0] ^ w[0], key[1] ^ w[3]) ^ hash_fold(key[2] ^ w[2], key[3] ^ w[1]));
 }
 
+/* The word of the sights and the bit in it that belong to a hash. */
+static inline uint32_t key_sight_word(uint32_t hashed) { return hashed >> 17; }
+static inline uint64_t key_sight_bit(uint32_t hashed) { return (uint64_t)1 << (hashed >> 11 & 63); }
+
 static int key_prepare_plain(
     KeyBatch *batch, const uint32_t *ends, int count, const uint8_t *limit, const KeySecret *secret, KeyBucket *buckets,
     uint32_t mask)
@@ -310,6 +315,7 @@ KEY_AVX2 static int key_prepare_avx2(
         size_t size = (size_t)(end - begin);
         __m128i low, high;
         KeyBucket *bucket;
+        uint32_t hashed;
         if (size <= KEY_LONGEST && begin <= last) { /* with KEY_DROPPED it is larger */
             low = _mm_or_si128(
                 _mm_loadu_si128((const __m128i *)begin), _mm_loadu_si128((const __m128i *)(fill_low + 32 - size)));
@@ -331,9 +337,12 @@ KEY_AVX2 static int key_prepare_avx2(
         begin = end;
         _mm_store_si128((__m128i *)asked->key, low);
         _mm_store_si128((__m128i *)(asked->key + 2), high);
-        bucket = buckets + (key_hash_of(low, high, salt) & mask);
+        hashed = key_hash_of(low, high, salt);
+        bucket = buckets + (hashed & mask);
         key_prefetch(bucket->key);
         key_prefetch(bucket->ids);
+        if (size > KEY_SHORT)
+            key_prefetch(batch->sights + key_sight_word(hashed));
         asked->bucket = bucket;
     }
     batch->next = begin;
