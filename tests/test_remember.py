@@ -92,6 +92,20 @@ def test_memory_is_bounded_and_what_was_forgotten_is_found_again(make):
     assert sizes[-1] - sizes[7] < 8 << 10, f"kilobytes after each 2 MB: {sizes}"
 
 
+def test_what_was_seen_is_still_there_when_the_table_has_grown(make):
+    """Short words take one place, long ones two; in 16 places at half load next to none are pushed out."""
+    encoder = make("gpt2")
+    rng = random.Random(3)
+    for count, width in ((3_000, 7), (70_000, 7), (70_000, 14), (40_000, 24)):
+        words = list({" " + "".join(rng.choices(string.ascii_lowercase, k=width)) for _ in range(count)})
+        before, text = encoder.remembered, "".join(words)
+        for _ in range(3):
+            ids = encoder.encode_text(text)
+        entered = (encoder.remembered - before) / (2 if width > 14 else 1)
+        assert 0.995 * len(words) < entered < 1.02 * len(words), (count, width)
+        assert (encoder.encode_text(text) == ids).all()
+
+
 def test_more_long_pretokens_than_are_kept_in_mind():
     """540,000, so that what tells whether one was seen starts anew.  Oracle: 10,000 at a time, then forgotten."""
     tok, forgetful = fastbpe.get_encoding("gpt2"), fastbpe.load(fastbpe.get_encoding("gpt2").to_bytes(), cache_bytes=0)

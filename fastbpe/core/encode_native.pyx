@@ -127,7 +127,7 @@ cdef class Encoder:
     cdef QuickCheck quick_check  # None: text is not normalized
     cdef Py_ssize_t cache_bytes  # 0: what was seen is forgotten at the end of a call
     cdef str vectors
-    cdef list idle
+    cdef list idle               # of Table
     cdef Utf8Write *write
     cdef PyObject **ints         # an int for each id; NULL until it is asked for
     cdef uint32_t n_ints
@@ -155,6 +155,11 @@ cdef class Encoder:
         for at in range(self.n_ints):
             Py_XDECREF(self.ints[at])
         free(self.ints)
+
+    @property
+    def remembered(self):
+        # Places of the pretoken table that are taken, of the last call's table.
+        return (<Table>self.idle[len(self.idle) - 1]).taken if self.idle else 0
 
     cdef Table new_table(self):
         return Table(self.merger, self.native_splitter, self.cache_bytes, self.vectors)

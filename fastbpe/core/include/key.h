@@ -275,7 +275,6 @@ static int key_emit_plain(const KeyBatch *batch, int at, KeyBucket *buckets, con
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
 #include <immintrin.h>
 #define KEY_AVX2 __attribute__((target("avx2,aes")))
-#define KEY_AVX512 __attribute__((target("avx512dq")))
 
 /* Two rounds of AES bring every byte into each word. */
 KEY_AVX2 static inline uint32_t key_hash_of(__m128i low, __m128i high, __m128i secret)
@@ -351,18 +350,11 @@ KEY_AVX2 static int key_prepare_avx2(
 }
 
 /* Which of the eight words of a bucket are equal to those of a key, bit by bit. */
-KEY_AVX2 static inline uint32_t key_same_avx2(const KeyBucket *bucket, const uint64_t key[4])
+KEY_AVX2 static inline uint32_t key_same(const KeyBucket *bucket, __m256i words)
 {
-    const __m256i words = _mm256_load_si256((const __m256i *)key);
     const __m256i first = _mm256_cmpeq_epi64(_mm256_load_si256((const __m256i *)bucket->key), words);
     const __m256i second = _mm256_cmpeq_epi64(_mm256_load_si256((const __m256i *)(bucket->key + 4)), words);
     return (uint32_t)(_mm256_movemask_pd(_mm256_castsi256_pd(first)) | _mm256_movemask_pd(_mm256_castsi256_pd(second)) << 4);
-}
-
-KEY_AVX512 static inline uint32_t key_same_avx512(const KeyBucket *bucket, const uint64_t key[4])
-{
-    const __m512i words = _mm512_broadcast_i64x4(_mm256_load_si256((const __m256i *)key));
-    return _mm512_cmpeq_epi64_mask(_mm512_load_si512(bucket->key), words);
 }
 
 /* By kind, and by which words are equal: where in the bucket the ids are; 0: the key is not there. */
@@ -374,55 +366,49 @@ KEY_AVX512 static inline uint32_t key_same_avx512(const KeyBucket *bucket, const
 #define KEY_256(at) KEY_64(at, 0), KEY_64(at, 64), KEY_64(at, 128), KEY_64(at, 192)
 static const uint8_t key_places[2 * KEY_WHOLE] = {KEY_256(KEY_SHORT_AT), KEY_256(KEY_WHOLE_AT)};
 
-#define KEY_EMIT(KIND, TARGET) \
-    TARGET static int key_emit_##KIND( \
-        const KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out) \
-    { \
-        uint32_t *to = *out; \
-        const KeyAsked *asked = batch->asked + at, *stop = batch->asked + batch->count; \
-        for (; asked < stop; asked++) { \
-            KeyBucket *bucket = asked->bucket; \
-            const uint8_t *of_kind = key_places + asked->kind; \
-            const uint32_t *ids; \
-            uint64_t place = of_kind[key_same_##KIND(bucket, asked->key)]; \
-            if (!place) { \
-                if (!bucket->key[asked->kind ? 5 : 7]) /* there is room, so the key is nowhere */ \
-                    break; \
-                bucket = key_bucket(bucket, buckets, 1); \
-                place = of_kind[key_same_##KIND(bucket, asked->key)]; \
-                if (!place) \
-                    break; \
-            } \
-            ids = (const uint32_t *)((const uint8_t *)bucket + place); \
-            _mm_storeu_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)ids)); \
-            if (ids[3] > 7) { \
-                const int number = (int)(asked - batch->asked); \
-                uint32_t count = key_recall(ids, ring, key_data(batch, number), key_size(batch, number), to); \
-                if (!count) \
-                    break; \
-                to += count; \
-                continue; \
-            } \
-            if (ids[3] > 3) \
-                _mm_storeu_si128((__m128i *)(to + 3), _mm_loadu_si128((const __m128i *)(ids + 4))); \
-            to += ids[3]; \
-        } \
-        *out = to; \
-        return (int)(asked - batch->asked); \
+KEY_AVX2 static int key_emit_avx2(
+    const KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out)
+{
+    uint32_t *to = *out;
+    const KeyAsked *asked = batch->asked + at, *stop = batch->asked + batch->count;
+    for (; asked < stop; asked++) {
+        const __m256i key = _mm256_load_si256((const __m256i *)asked->key);
+        KeyBucket *bucket = asked->bucket;
+        const uint8_t *of_kind = key_places + asked->kind;
+        const uint32_t *ids;
+        uint64_t place = of_kind[key_same(bucket, key)];
+        if (!place) {
+            if (!bucket->key[asked->kind ? 5 : 7]) /* there is room, so the key is nowhere */
+                break;
+            bucket = key_bucket(bucket, buckets, 1);
+            place = of_kind[key_same(bucket, key)];
+            if (!place)
+                break;
+        }
+        ids = (const uint32_t *)((const uint8_t *)bucket + place);
+        _mm_storeu_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)ids));
+        if (ids[3] > 7) {
+            const int number = (int)(asked - batch->asked);
+            uint32_t count = key_recall(ids, ring, key_data(batch, number), key_size(batch, number), to);
+            if (!count)
+                break;
+            to += count;
+            continue;
+        }
+        if (ids[3] > 3)
+            _mm_storeu_si128((__m128i *)(to + 3), _mm_loadu_si128((const __m128i *)(ids + 4)));
+        to += ids[3];
     }
-
-KEY_EMIT(avx2, KEY_AVX2)
-KEY_EMIT(avx512, KEY_AVX512)
+    *out = to;
+    return (int)(asked - batch->asked);
+}
 
 /* The code of a kind, or the best for an empty one; without functions where the processor lacks it. */
 static inline KeyCode key_code(const char *kind)
 {
     KeyCode plain = {key_hash_plain, key_prepare_plain, key_emit_plain}, none = {NULL, NULL, NULL};
     KeyCode avx2 = {key_hash_avx2, key_prepare_avx2, key_emit_avx2};
-    KeyCode avx512 = {key_hash_avx2, key_prepare_avx2, key_emit_avx512};
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("aes") && (!*kind || !strcmp(kind, "avx512")))
-        return avx512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("aes") && (!*kind || !strcmp(kind, "avx2")))
         return avx2;
     return !*kind || !strcmp(kind, "plain") ? plain : none;
