@@ -71,6 +71,9 @@ cdef class Table:
         self.ring.written = 2 * self.ring.size  # so that place 0 is long overwritten
         self.mask = FIRST_BUCKETS - 1
         self.buckets = <KeyBucket *>pages_reserve(self.most_buckets * sizeof(KeyBucket))
+        while not self.buckets and self.most_buckets > FIRST_BUCKETS:
+            self.most_buckets //= 2
+            self.buckets = <KeyBucket *>pages_reserve(self.most_buckets * sizeof(KeyBucket))
         self.misses = <Miss *>malloc(LOCKSTEP_WORDS * sizeof(Miss))
         self.memo = <Memo *>pages_alloc(sizeof(Memo))  # touched as it is used
         self.sights = <uint64_t *>pages_alloc(SIGHT_WORDS * sizeof(uint64_t))
