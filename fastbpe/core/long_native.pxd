@@ -1,6 +1,7 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from fastbpe.core.atoms_native cimport LockstepAtom
 from fastbpe.core.characters_native cimport Characters, Window
 from fastbpe.core.symbols_native cimport Symbols
 from fastbpe.core.trie_native cimport Trie
@@ -36,6 +37,7 @@ cdef inline bint is_short(const uint8_t *data, Py_ssize_t size) noexcept nogil:
 cdef class LongMerger:
     cdef Symbols symbols
     cdef Py_ssize_t wide_credit, three_credit, narrow_credit
+    cdef const LockstepAtom *atoms   # by code point up to U+FFFF
     cdef Characters characters
     cdef Trie trie
     cdef uint32_t has_characters, has_trie
@@ -51,6 +53,9 @@ cdef class LongMerger:
         self, const uint8_t *data, const Window *window, uint32_t *out, Memo *memo
     ) except -1 nogil
     cdef Py_ssize_t _alone(self, uint32_t code, uint32_t *out) noexcept nogil
+    cdef Py_ssize_t _merge_atoms(
+        self, const uint8_t *data, const Window *window, uint32_t first, uint32_t last, uint32_t *out
+    ) noexcept nogil
     cdef Py_ssize_t _segment(
         self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo
     ) except -1 nogil

@@ -12,6 +12,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
+from fastbpe.core.atoms_native cimport LockstepAtom
 from fastbpe.core.characters_native cimport (
     ABSENT, CODES, HARD, NARROW, SOLVE, TWO, Characters, Window, length_of, may_cross, put_character,
 )
@@ -25,6 +26,7 @@ from os import urandom as _urandom
 cdef enum:
     FEW_RUNS = 8       # of one byte each in a pretoken that is merged by runs
     RUNS = 64          # that may come out of them
+    ATOMS = 16         # characters that are merged one by one
     PATIENCE = 64      # steps of backtracking a byte; real vocabularies take under 10
     # Bytes that are merged step by step before there are tables for them: about what building these takes.
     WIDE_CREDIT = 1 << 12    # of ideographs
@@ -139,7 +141,7 @@ cdef class LongMerger:
     ) except -1 nogil:
         """Write the ids of the segments of some characters; return how many."""
         cdef uint32_t first = 0, last, value, number
-        cdef Py_ssize_t count = 0, start
+        cdef Py_ssize_t count = 0, start, used
         while first < window.count:
             # One character or two, which become one id; how many cannot be foreseen.
             value = window.crossing[first]
@@ -159,8 +161,11 @@ cdef class LongMerger:
                 count += self._alone(window.codes[first], out + count)
                 count += self._alone(window.codes[last], out + count)
             else:
-                start = window.ends[first - 1] if first else 0
-                count += self._segment(data + start, window.ends[last] - start, out + count, memo)
+                used = self._merge_atoms(data, window, first, last, out + count)
+                if used == 0:
+                    start = window.ends[first - 1] if first else 0
+                    used = self._segment(data + start, window.ends[last] - start, out + count, memo)
+                count += used
             first = last + 1
         return count
 
@@ -181,6 +186,56 @@ cdef class LongMerger:
             return 2
         out[2] = <uint32_t>(known >> 2 * NARROW)
         return 3
+
+    cdef Py_ssize_t _merge_atoms(
+        self, const uint8_t *data, const Window *window, uint32_t first, uint32_t last, uint32_t *out
+    ) noexcept nogil:
+        """Write the ids of a segment of a few characters that are all their tokens from the beginning (atoms_native):
+        only what they become with each other is to be found.  Return how many, 0 if some are not.
+        """
+        cdef uint32_t symbols[ATOMS]
+        cdef uint32_t products[ATOMS]
+        cdef uint32_t best, place, at, count = last - first + 1
+        cdef uint8_t before, after
+        cdef const LockstepAtom *atom
+        if count > ATOMS:
+            return 0
+        for at in range(count):
+            if window.codes[first + at] >= CODES:
+                return 0
+            atom = self.atoms + window.codes[first + at]
+            symbols[at] = window.codes[first + at] if window.codes[first + at] < 0x80 else atom.symbol
+            if symbols[at] == 0:
+                return 0
+            if at:
+                before, after = data[window.ends[first + at - 1] - 1], data[window.ends[first + at - 1]]
+                if (atom.ascii if before < 0x80 else atom.before >> (before & 63)) & 1:
+                    return 0
+                atom -= <Py_ssize_t>window.codes[first + at] - window.codes[first + at - 1]
+                if (atom.ascii >> 1 if after < 0x80 else atom.after >> (after & 63)) & 1:
+                    return 0
+                products[at - 1] = self.symbols.join(symbols[at - 1], symbols[at])
+        while count > 1:
+            best = NONE
+            place = 0
+            for at in range(count - 1):
+                if products[at] < best:
+                    best = products[at]
+                    place = at
+            if best == NONE:
+                break
+            symbols[place] = best
+            count -= 1
+            for at in range(place + 1, count):
+                symbols[at] = symbols[at + 1]
+                products[at - 1] = products[at]
+            if place < count - 1:
+                products[place] = self.symbols.join(best, symbols[place + 1])
+            if place > 0:
+                products[place - 1] = self.symbols.join(symbols[place - 1], best)
+        for at in range(count):
+            out[at] = self.symbols.id_of[symbols[at]]
+        return count
 
     cdef Py_ssize_t _segment(
         self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo

@@ -33,6 +33,7 @@ cdef class Merger:
         self.long_merger = LongMerger(symbols)
         self.atoms = Atoms()
         self.atoms.build(symbols.blob, symbols.offset, symbols.left, symbols.right, symbols.n_symbols)
+        self.long_merger.atoms = self.atoms.table
         self.lockstep_pairs.pairs = symbols.pairs
         self.lockstep_pairs.mask = symbols.pair_mask
         self.lockstep_pairs.seed = symbols.seed
