@@ -214,7 +214,9 @@ cdef class LongMerger:
                 atom -= <Py_ssize_t>window.codes[first + at] - window.codes[first + at - 1]
                 if (atom.ascii >> 1 if after < 0x80 else atom.after >> (after & 63)) & 1:
                     return 0
-                products[at - 1] = self.symbols.join(symbols[at - 1], symbols[at])
+                products[at - 1] = NONE
+                if window.crossing[first + at - 1] != TWO:  # that says they do not join
+                    products[at - 1] = self.symbols.join(symbols[at - 1], symbols[at])
         while count > 1:
             best = NONE
             place = 0
