@@ -106,6 +106,18 @@ def test_what_was_seen_is_still_there_when_the_table_has_grown(make):
         assert (encoder.encode_text(text) == ids).all()
 
 
+def test_eight_nuls_are_no_empty_place(make):
+    """Bytes 8 to 15 of a pretoken are the second word of its key, and an empty place has a zero there."""
+    encoder, rng = make("gpt2"), random.Random(5)
+    marks = "!#$%&*+/<=>@^~"
+    pieces = ["".join(rng.choices(marks, k=8)) + "\0" * 8 + "".join(rng.choices(marks, k=8)) for _ in range(500)]
+    text = "".join(piece + " " + "".join(rng.choices(string.ascii_lowercase, k=7)) for piece in pieces)
+    ids = oracle("gpt2").encode_text(text, None, True)
+    for _ in range(3):
+        assert encoder.encode_text(text, None, True) == ids
+    assert encoder.remembered < 1.02 * len(pieces)  # the words alone
+
+
 def test_more_long_pretokens_than_are_kept_in_mind():
     """540,000, so that what tells whether one was seen starts anew.  Oracle: 10,000 at a time, then forgotten."""
     tok, forgetful = fastbpe.get_encoding("gpt2"), fastbpe.load(fastbpe.get_encoding("gpt2").to_bytes(), cache_bytes=0)

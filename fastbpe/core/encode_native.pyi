@@ -21,6 +21,8 @@ class Encoder:
         cache_bytes: int = 48 << 20,
         vectors: str = "",
     ) -> None: ...
+    @property
+    def remembered(self) -> int: ...
     def encode_text(
         self,
         text: object,

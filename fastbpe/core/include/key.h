@@ -248,9 +248,12 @@ static int key_prepare_plain(
     const uint8_t *begin = batch->begin;
     for (n = 0; left_out + n < count && n < KEY_BATCH && !(batch->ends[n] & KEY_DROPPED); n++) {
         const uint8_t *end = batch->base + batch->ends[n];
+        KeyBucket *bucket;
         key_make_rare(batch->asked + n, begin, (size_t)(end - begin), limit, secret);
-        batch->asked[n].bucket = buckets + (key_hash_plain(batch->asked[n].key, secret) & mask);
-        key_prefetch(batch->asked[n].bucket);
+        bucket = buckets + (key_hash_plain(batch->asked[n].key, secret) & mask);
+        key_prefetch(bucket->key);
+        key_prefetch(bucket->ids);
+        batch->asked[n].bucket = bucket;
         begin = end;
     }
     batch->next = begin;
