@@ -118,6 +118,24 @@ def test_eight_nuls_are_no_empty_place(make):
     assert encoder.remembered < 1.02 * len(pieces)  # the words alone
 
 
+@pytest.mark.parametrize("place", range(28))
+def test_each_byte_of_a_pretoken_tells_where_it_stands(make, place):
+    """Long pretokens that differ in three neighbouring bytes; if these had no part in the hash, they would push each
+    other out of one place of the table, and be entered again each time.
+    """
+    encoder, letters = make("gpt2"), string.ascii_lowercase
+    words = [list("a" * 30) for _ in range(3000)]
+    for number, word in enumerate(words):
+        word[place : place + 3] = letters[number % 26], letters[number // 26 % 26], letters[number // 676]
+    text = "".join(" " + "".join(word) for word in words)
+    for _ in range(3):
+        encoder.encode_text(text)
+    before = encoder.remembered
+    assert 1.9 * len(words) < before < 2.5 * len(words)
+    encoder.encode_text(text)
+    assert abs(encoder.remembered - before) < 0.1 * len(words)
+
+
 def test_more_long_pretokens_than_are_kept_in_mind():
     """540,000, so that what tells whether one was seen starts anew.  Oracle: 10,000 at a time, then forgotten."""
     tok, forgetful = fastbpe.get_encoding("gpt2"), fastbpe.load(fastbpe.get_encoding("gpt2").to_bytes(), cache_bytes=0)

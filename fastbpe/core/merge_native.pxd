@@ -31,8 +31,7 @@ cdef struct Miss:
     # A pretoken whose ids are not known yet.
     uint64_t key[4]            # begins with its bytes
     Py_ssize_t size
-    uint32_t *entry            # of the user's
-    uint32_t bucket            # the same
+    uint32_t bucket            # of the user's
     uint64_t hashed
     uint32_t symbol            # that it may be, or NONE
     int count

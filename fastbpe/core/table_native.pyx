@@ -324,7 +324,6 @@ cdef class Table:
         entry[3] = KEY_PENDING | <uint32_t>self.n_misses
         memcpy(miss.key, batch.asked[at].key, sizeof(miss.key))
         miss.size = size
-        miss.entry = entry
         miss.bucket = <uint32_t>(batch.asked[at].bucket - self.buckets)
         self.n_misses += 1
         return self._wait(self.n_misses - 1)
@@ -349,11 +348,9 @@ cdef class Table:
         self.merger.merge_all(self.misses, self.n_misses, self.memo)
         for at in range(self.n_misses):
             miss = self.misses + at
-            entry = miss.entry
-            if entry[3] != (KEY_PENDING | <uint32_t>at):  # another came into its place
-                entry = key_find(miss.key, self.buckets + miss.bucket, self.buckets)
-                if entry == NULL or entry[3] != (KEY_PENDING | <uint32_t>at):
-                    continue
+            entry = key_find(miss.key, self.buckets + miss.bucket, self.buckets)
+            if entry == NULL or entry[3] != (KEY_PENDING | <uint32_t>at):
+                continue  # pushed out by another
             self._note(entry, miss.ids, miss.count, <const uint8_t *>miss.key, 0, key_is_long(miss.key))
         for at in range(self.n_gaps):
             moved += self.misses[self.gaps[at].miss].count

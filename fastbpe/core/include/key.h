@@ -279,10 +279,11 @@ static int key_emit_plain(const KeyBatch *batch, int at, KeyBucket *buckets, con
 #include <immintrin.h>
 #define KEY_AVX2 __attribute__((target("avx2,aes")))
 
-/* Two rounds of AES bring every byte into each word. */
+/* Two rounds of AES bring every byte into each word, and the second half comes in behind the first. */
 KEY_AVX2 static inline uint32_t key_hash_of(__m128i low, __m128i high, __m128i secret)
 {
-    return (uint32_t)_mm_cvtsi128_si32(_mm_aesenc_si128(_mm_aesenc_si128(_mm_xor_si128(low, secret), high), low));
+    const __m128i mixed = _mm_aesenc_si128(_mm_aesenc_si128(_mm_xor_si128(low, secret), high), low);
+    return (uint32_t)_mm_cvtsi128_si32(_mm_aesenc_si128(mixed, secret));
 }
 
 KEY_AVX2 static uint32_t key_hash_avx2(const uint64_t key[4], const KeySecret *secret)
