@@ -1,7 +1,7 @@
 """Long pretokens, and those of ideographs, for merge_native.
 
-Ideographs are parted where no token crosses, a few runs of one byte each are merged a run at a time, and what is short
-is merged step by step.  All others are encoded by backtracking with pair validity, as in rust-gems' `bpe` (GitHub,
+Ideographs are parted where no token crosses, and what is left of them is merged by characters where these are tokens from
+the beginning.  A few runs of one byte each are merged a run at a time, and what is short is merged step by step.  All others are encoded by backtracking with pair validity, as in rust-gems' `bpe` (GitHub,
 2024): a sequence of symbols is the result of merging exactly if each two neighbours are the result of merging their
 bytes, and each text has one such sequence.  Take the longest symbol that fits behind the one before; at a dead end step
 back.  No position is left twice, so the time is linear.  DESIGN.md has the proofs.

@@ -1,7 +1,7 @@
 """Pretokens to ids, with a table of those seen before, for encode_native.
 
 The table grows with use to its share of `cache_bytes` and then forgets.  Ids never depend on it.  Ids that do not fit
-into a line of the table, and the bytes of pretokens that are told by a hash, are in a ring behind it, where the oldest
+into their places, and the bytes of pretokens that are told by a hash, are in a ring behind it, where the oldest
 are overwritten.
 
 The pretokens of a chunk are looked up in batches, whose lines are on their way from memory before the first is looked
@@ -46,7 +46,7 @@ cdef enum:
 cdef extern from "<stdint.h>" nogil:
     const uint64_t NO_KEY "UINT64_MAX"  # words of a place that was given up
 
-# No text can be prepared in which all pretokens meet in one line.
+# No text can be prepared in which all pretokens meet in one bucket.
 cdef KeySecret SECRET
 SECRET.words = [int.from_bytes(_urandom(8), "little") | 1 for _ in range(4)]
 
@@ -283,7 +283,7 @@ cdef class Table:
         return 0
 
     cdef int _emit(self, const KeyBatch *batch, int at) except -1 nogil:
-        """Append the ids of a prepared pretoken that are not in its line, or note that they are to come."""
+        """Append the ids of a prepared pretoken that the loop did not find, or note that they are to come."""
         cdef const uint64_t *key = batch.asked[at].key
         cdef const uint8_t *data = key_data(batch, at)
         cdef Py_ssize_t size = key_size(batch, at)
