@@ -195,7 +195,7 @@ cdef class LongMerger:
         """
         cdef uint32_t symbols[ATOMS]
         cdef uint32_t products[ATOMS]
-        cdef uint32_t best, place, at, count = last - first + 1
+        cdef uint32_t at, count = last - first + 1
         cdef uint8_t before, after
         cdef const LockstepAtom *atom
         if count > ATOMS:
@@ -217,24 +217,7 @@ cdef class LongMerger:
                 products[at - 1] = NONE
                 if window.crossing[first + at - 1] != TWO:  # that says they do not join
                     products[at - 1] = self.symbols.join(symbols[at - 1], symbols[at])
-        while count > 1:
-            best = NONE
-            place = 0
-            for at in range(count - 1):
-                if products[at] < best:
-                    best = products[at]
-                    place = at
-            if best == NONE:
-                break
-            symbols[place] = best
-            count -= 1
-            for at in range(place + 1, count):
-                symbols[at] = symbols[at + 1]
-                products[at - 1] = products[at]
-            if place < count - 1:
-                products[place] = self.symbols.join(best, symbols[place + 1])
-            if place > 0:
-                products[place - 1] = self.symbols.join(symbols[place - 1], best)
+        count = <uint32_t>self.symbols.merge_products(symbols, products, count)
         for at in range(count):
             out[at] = self.symbols.id_of[symbols[at]]
         return count

@@ -59,6 +59,7 @@ cdef class Symbols:
     cdef uint32_t _rank(
         self, uint32_t left, uint32_t right, const uint8_t *data, Py_ssize_t size, bint loading
     ) noexcept nogil
+    cdef Py_ssize_t merge_products(self, uint32_t *out, uint32_t *products, Py_ssize_t size) noexcept nogil
     cdef Py_ssize_t merge_short(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef Py_ssize_t merge_queue(
         self, const uint8_t *data, uint32_t size, uint32_t *out, bint loading

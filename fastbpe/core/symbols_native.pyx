@@ -340,14 +340,22 @@ cdef class Symbols:
         return NONE
 
     cdef Py_ssize_t merge_short(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
-        """Merge up to SHORT bytes by the definition: find the best pair, join it, look again."""
+        """Merge up to SHORT bytes."""
         cdef uint32_t products[SHORT]
-        cdef uint32_t best
-        cdef Py_ssize_t at, place
+        cdef Py_ssize_t at
         for at in range(size):
             out[at] = data[at]
         for at in range(size - 1):
             products[at] = self.byte_pair[<uint32_t>data[at] << 8 | data[at + 1]]
+        return self.merge_products(out, products, size)
+
+    cdef Py_ssize_t merge_products(self, uint32_t *out, uint32_t *products, Py_ssize_t size) noexcept nogil:
+        """Merge symbols in place by the definition: find the best pair, join it, look again; return how many are left.
+
+        `products`: what each makes with the next one, or NONE; written over.
+        """
+        cdef uint32_t best
+        cdef Py_ssize_t at, place
         while size > 1:
             best = NONE
             place = 0

@@ -133,7 +133,7 @@ cdef class Table:
         return 1
 
     cdef void _widen(self) noexcept nogil:
-        """Go on with twice as many buckets, if there are addresses for them."""
+        """Go on with four times or twice as many buckets, if there are addresses for them."""
         cdef uint32_t old = self.mask + 1, first = 0, at, place
         cdef bint is_long
         cdef KeyBucket before[KEY_BUCKETS]
@@ -277,7 +277,7 @@ cdef class Table:
                 self._emit(&batch, place)
                 place += 1
         self._resolve()
-        # At half of the places one key in thirty is not in its bucket.
+        # With half of the places taken at random, one key in 26 finds its first bucket full.
         if self.taken > 2 * self.mask:
             self._widen()
         return 0
