@@ -233,7 +233,7 @@ static inline uint32_t key_give(const uint32_t *ids, const KeyRing *ring, const 
 static uint32_t key_hash_plain(const uint64_t key[4], const KeySecret *secret)
 {
     const uint64_t *w = secret->words;
-    return (uint32_t)(hash_fold(key[0] ^ w[0], key[1] ^ w[3]) ^ hash_fold(key[2] ^ w[2], key[3] ^ w[1]));
+    return (uint32_t)hash_fold(hash_fold(key[0] ^ w[0], key[1] ^ w[3]) ^ hash_fold(key[2] ^ w[2], key[3] ^ w[1]), w[3]);
 }
 
 /* The word of the sights and the bit in it that belong to a hash. */
@@ -279,11 +279,12 @@ static int key_emit_plain(const KeyBatch *batch, int at, KeyBucket *buckets, con
 #include <immintrin.h>
 #define KEY_AVX2 __attribute__((target("avx2,aes")))
 
-/* Two rounds of AES bring every byte into each word, and the second half comes in behind the first. */
+/* Two rounds of AES bring every byte into each word, but four bytes of a diagonal into one byte of it: so a third follows
+ * for the second half, which comes in behind the first. */
 KEY_AVX2 static inline uint32_t key_hash_of(__m128i low, __m128i high, __m128i secret)
 {
     const __m128i mixed = _mm_aesenc_si128(_mm_aesenc_si128(_mm_xor_si128(low, secret), high), low);
-    return (uint32_t)_mm_cvtsi128_si32(_mm_aesenc_si128(mixed, secret));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_aesenc_si128(_mm_aesenc_si128(mixed, secret), secret));
 }
 
 KEY_AVX2 static uint32_t key_hash_avx2(const uint64_t key[4], const KeySecret *secret)
