@@ -9,7 +9,7 @@ import pytest
 
 from fastbpe.core import backend_modules
 from fastbpe.pattern.automaton import compile_split
-from fastbpe.pattern.boxes import Boxes, check, coarse_classes, find_boxes, windows
+from fastbpe.pattern.boxes import ON, Boxes, check, coarse_classes, find_boxes, windows, with_runs
 from fastbpe.pattern.named import PATTERNS
 from fastbpe.pattern.sequence import compile_sequence, compiled_sequence
 from tests.hard_text import CHARACTERS, hard_strings
@@ -26,6 +26,35 @@ def test_each_named_pattern_has_a_cover_and_it_is_right(name):
     assert tables.boxes is not None
     assert np.array_equal(tables.boxes.coarse, coarse_classes(tables.dfa, tables.class_of()))
     check(tables.boxes, windows(tables.dfa, tables.boxes.coarse))
+    with_them = with_runs(tables.boxes, tables.dfa)
+    assert np.array_equal(tables.boxes.tails, with_them.tails)
+    assert np.array_equal(tables.boxes.periods, with_them.periods)
+
+
+def test_what_runs_tell():
+    """White space in front of a letter ends where a line ends; a line end behind it takes it.  Three digits at most."""
+    for name, three in (("gpt2", 0), ("cl100k", 3), ("o200k", 3), ("qwen2", 1)):
+        tables = compile_sequence(NAMED[name])
+        digit, space, letter, line = (tables.boxes.coarse[tables.class_of()[ord(one)]] for one in "1 a\n")
+        assert tables.boxes.periods[digit] == three
+        assert tables.boxes.tails[space, [letter, line]].tolist() == ([0, 0] if name == "gpt2" else [ON, 0])
+
+
+@pytest.mark.native_only
+@pytest.mark.parametrize("name", NAMED)
+def test_runs_of_one_class_at_every_place(vectors, name):
+    """Also where a chunk of 4096 bytes or a block of 64 ends, and with the end of the text behind them."""
+    native = backend_modules("native")
+    tables = compile_sequence(NAMED[name])
+    slow, fast = native.Splitter(tables, vectors="none"), native.Splitter(tables, vectors=vectors)
+    rng = random.Random(len(name))
+    ends = ["", "a", "\n", "1", "!", "'s", " ", "\t", "中", "é", "\u3000", "٣", "\u00a0\n", " \n", "/"]
+    for run in (" ", "\t", "1", "٣", "\u3000", "\r", "/", "é", "\0"):
+        for size in (2, 3, 4, 5, 7, 31, 63, 64, 65, 130, 4094, 4097):
+            for before in ("\n", "a\n", "!\n\n\n", "a", "1", " ", "é", "'"):
+                text = "x" * rng.choice([0, 40, 60, 4000, 4093]) + before + run * size + rng.choice(ends)
+                text += rng.choice(ends) + rng.choice(["", "b\n" + run * 5 + "c"])
+                assert np.array_equal(slow.split(text.encode()), fast.split(text.encode())), repr(text[-300:])
 
 
 @pytest.mark.parametrize("name", NAMED)

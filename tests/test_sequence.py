@@ -13,7 +13,8 @@ import pytest
 from tokenizers import Regex, pre_tokenizers
 
 from fastbpe.errors import PatternError
-from fastbpe.pattern.automaton import MAY_END, START, automata, minimize, packed_tables
+from fastbpe.pattern.automaton import automata, minimize, packed_tables
+from fastbpe.pattern.guesses import MAY_END, START
 from fastbpe.pattern.named import DEEPSEEK, FALCON, GPT2, LLAMA3, QWEN2, STARCODER
 from fastbpe.pattern.parse import OutsideSubset
 from fastbpe.pattern.sequence import (

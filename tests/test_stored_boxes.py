@@ -14,7 +14,7 @@ import pytest
 import fastbpe
 from fastbpe.errors import VocabularyError
 from fastbpe.pattern.automaton import compile_split
-from fastbpe.pattern.boxes import check, fits, packed, unpacked, windows
+from fastbpe.pattern.boxes import check, fitting, packed, unpacked, windows
 from fastbpe.pattern.sequence import compile_sequence, search_boxes
 from fastbpe.spec import Split, TokenizerSpec
 from tests.hard_text import hard_strings
@@ -112,10 +112,10 @@ def test_boxes_of_another_pattern_do_not_fit():
     for pattern, boxes in ((OWN, search_boxes(steps_of(OTHER))), (OTHER, search_boxes(steps_of(OWN)))):
         assert compile_sequence(steps_of(pattern), boxes).boxes is None
     tables = compile_split(r"\p{L}+", True)  # leaves text unmatched, which boxes know nothing of
-    assert not fits(unpacked(("00" * tables.n_classes, "ff" * 80, "ff")), tables.dfa)
+    assert not fitting(unpacked(("00" * tables.n_classes, "ff" * 80, "ff")), tables.dfa)
     everywhere = compile_split(OWN, True)
     doubtful = unpacked(("00" * everywhere.n_classes, "ff" * 80, "ff"))
-    assert fits(doubtful, everywhere.dfa)  # the automaton decides each place
+    assert fitting(doubtful, everywhere.dfa)  # the automaton decides each place
     check(doubtful, windows(everywhere.dfa, doubtful.coarse))
 
 

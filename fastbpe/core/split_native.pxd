@@ -15,6 +15,8 @@ cdef extern from "boxes.h" nogil:
         uint8_t of_second[16][64]
         uint8_t rules[8][5][16]
         uint8_t unsure[8]
+        uint8_t tails[16][16]
+        uint8_t periods[16]
         int n_rules
         uint8_t end
 

@@ -117,7 +117,8 @@ cdef class Splitter:
         """Lay the boxes out for vectors of a kind; of the best, if it is empty."""
         cdef const uint8_t[::1] coarse = boxes.coarse
         cdef const uint8_t[:, :, ::1] rules = boxes.rules
-        cdef const uint8_t[::1] unsure = boxes.unsure
+        cdef const uint8_t[::1] unsure = boxes.unsure, periods = boxes.periods
+        cdef const uint8_t[:, ::1] tails = boxes.tails
         cdef const uint8_t *row
         cdef Py_ssize_t at, lead, second
         self.code = boxes_code(kind.encode())
@@ -150,6 +151,8 @@ cdef class Splitter:
         self.boxes.n_rules = <int>rules.shape[0]
         memcpy(self.boxes.rules, &rules[0, 0, 0], rules.nbytes)
         memcpy(self.boxes.unsure, &unsure[0], unsure.nbytes)
+        memcpy(self.boxes.tails, &tails[0, 0], sizeof(self.boxes.tails))
+        memcpy(self.boxes.periods, &periods[0], sizeof(self.boxes.periods))
         self.boxes.end = <uint8_t>(max(boxes.coarse) + 2)
         return 0
 

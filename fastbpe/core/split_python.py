@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbpe.errors import PatternError, PatternTimeout
-from fastbpe.pattern.automaton import DEAD, MAY_END, START, SplitTables
+from fastbpe.pattern.automaton import SplitTables
+from fastbpe.pattern.guesses import DEAD, MAY_END, START
 from fastbpe.pattern.parse import regex_source
 
 TIMEOUT = 10.0  # seconds, and as many again for each megabyte

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from fastbpe.errors import PatternError
 from fastbpe.pattern.boxes import Boxes
+from fastbpe.pattern.guesses import DEAD, MAY_END, START
 from fastbpe.pattern.lookahead import check_linear
 from fastbpe.pattern.parse import Alt, Chars, End, Node, NotAhead, OutsideSubset, Repeat, Seq, parse
 from fastbpe.pattern.possessive import check_possessive
 from fastbpe.pattern.shipped import shipped
 from fastbpe.pattern.unicode import MAX_CODE, CharSet
 
-MAY_END = 0x8000  # flag of a cell: the pretoken may end before this character
-DEAD, START = 0, 1
 MAX_PROGRAM = 4096  # instructions; the patterns in use need under 150
 MAX_STATES = 2048  # the patterns in use have 12 to 21
 MAX_CLASSES = 255

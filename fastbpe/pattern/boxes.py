@@ -7,18 +7,22 @@ followed; where all agree, the window decides, in every text.  Where they differ
 The windows with a boundary are covered by *boxes*, products of five sets of classes, found by greedy search.  Eight
 boxes are five byte shuffles and four ands for as many characters as a register holds bytes.  Nothing rests on the
 search: `check` proves a cover window by window.
+
+Most windows that stay open are in a run of one class: white space at the beginning of a line, which belongs to what is
+before it where another line end follows, and digits, of which three go together.  What is behind the run (`tails`) and
+how far its beginning is (`periods`) decide them; that is computed from the ways too, when the cover is known.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, field, replace
+from functools import cache, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbpe.pattern.guesses import BEGIN, Configuration, ends_right, guess, unmatched
+from fastbpe.pattern.guesses import BEGIN, DEAD, MAY_END, START, ends_right, guess, unmatched
 from fastbpe.pattern.unicode import named
 
 AXES = 5  # the classes of the characters at -3, -2, -1, 0 and +1; a boundary is before 0
@@ -40,11 +44,17 @@ class Boxes:
             the greatest are the beginning and the end of the text.
         rules: uint8 [n, 5, 16]; bit b of `rules[s, axis, class]`: the class is in that axis of box 8 * s + b.
         unsure: uint8 [n]; bit b: the windows of box 8 * s + b are for the automaton, whatever other boxes say.
+        tails: uint8 [16, 16]; OFF or ON for the unsure windows with a run of two or more characters of the first class
+            from 0 on and one of the second class behind it; otherwise these are for the automaton.
+        periods: uint8 [16]; n where a run of this class that begins with a pretoken has one every n characters, as far
+            as the run goes on; 0 where that is not known.
     """
 
     coarse: NDArray[np.uint8]
     rules: NDArray[np.uint8]
     unsure: NDArray[np.uint8]
+    tails: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((MAX_CLASSES, MAX_CLASSES), np.uint8))
+    periods: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(MAX_CLASSES, np.uint8))
 
 
 def find_boxes(dfa: NDArray[np.uint16], class_of: NDArray[np.uint8], seed: int = 0) -> Boxes | None:
@@ -66,27 +76,32 @@ def find_boxes(dfa: NDArray[np.uint16], class_of: NDArray[np.uint8], seed: int =
         return None
     boxes = Boxes(coarse, rules, unsure)
     check(boxes, allowed)
-    return boxes
+    return with_runs(boxes, dfa)
 
 
-def fits(boxes: Boxes, dfa: NDArray[np.uint16]) -> bool:
-    """Return whether the boxes, whoever made them, say of every text what the automaton says."""
+def fitting(boxes: Boxes, dfa: NDArray[np.uint16]) -> Boxes | None:
+    """Return the boxes, whoever made them, with what runs tell, if they say of every text what the automaton says."""
     if len(boxes.coarse) != dfa.shape[1] - 1 or 0 in unmatched(dfa):
-        return False
+        return None
     try:
         check(boxes, windows(dfa, boxes.coarse))
     except ValueError:
-        return False
-    return True
+        return None
+    return with_runs(boxes, dfa)
+
+
+def with_runs(boxes: Boxes, dfa: NDArray[np.uint16]) -> Boxes:
+    """Return the boxes with what runs of one class tell where the boxes do not."""
+    return replace(boxes, tails=_tails(boxes, dfa), periods=_periods(dfa, boxes.coarse))
 
 
 def packed(boxes: Boxes) -> PackedBoxes:
-    """Return the three fields in hexadecimal; unpacked() reads them."""
+    """Return the fields of the cover in hexadecimal; unpacked() reads them."""
     return boxes.coarse.tobytes().hex(), boxes.rules.tobytes().hex(), boxes.unsure.tobytes().hex()
 
 
 def unpacked(texts: PackedBoxes) -> Boxes:
-    """Return the boxes of three texts as packed() gives them; of another pattern they may be, see fits().
+    """Return the boxes of three texts as packed() gives them; of another pattern they may be, see fitting().
 
     Raises:
         ValueError: other texts.
@@ -126,65 +141,118 @@ def coarse_classes(dfa: NDArray[np.uint16], class_of: NDArray[np.uint8]) -> NDAr
 
 
 def windows(dfa: NDArray[np.uint16], coarse: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return what each window allows before its fourth character: uint8 [16, 16, 16, 16, 16] of OFF and ON bits.
-
-    A window whose third character is the beginning of the text is never asked for.
-    """
-    rows: list[list[int]] = dfa.tolist()
-    steps = guess(dfa)
-    bit = {here: 1 << number for number, here in enumerate(steps)}
-    n_classes = int(coarse.max()) + 1
-    begin, end = n_classes, n_classes + 1
-    after: list[list[tuple[Configuration, int, int]]] = [[] for _ in range(n_classes)]  # from, to, guess
-    for here, found in steps.items():
-        for step in found:
-            after[coarse[step.column]].append((here, bit[step.after], ON if step.boundary else OFF))
-
-    def onward(ways: int, column: int, guesses: int) -> int:
-        there = (to for here, to, guessed in after[column] if ways & bit[here] and guessed & guesses)
-        return reduce(int.__or__, there, 0)
-
-    leaves = [reduce(int.__or__, (bit[here] for here, _, _ in after[column]), 0) for column in range(n_classes)]
-    leaves.append(0)  # the beginning never follows
-    leaves.append(reduce(int.__or__, (bit[here] for here in steps if ends_right(rows, here)), 0))
-    # The sets of configurations behind three classes; where the text begins within them, only one is behind it.
-    behind: dict[tuple[int, ...], int] = {(): reduce(int.__or__, bit.values(), 0)}
-    for _ in range(3):
-        behind = {
-            (*before, column): onward(ways, column, OFF | ON) if column != begin else bit[BEGIN]
-            for before, ways in behind.items()
-            for column in range(n_classes + 1)
-            if column != begin or all(c == begin for c in before)
-        }
+    """Return what each window allows before its fourth character: uint8 [16, 16, 16, 16, 16] of OFF and ON bits."""
+    ways = _Ways(dfa, coarse)
+    n_classes = ways.n_classes
     allowed = np.zeros((MAX_CLASSES,) * AXES, dtype=np.uint8)
     known: dict[int, NDArray[np.uint8]] = {}
-    for before, ways in behind.items():
-        if before[-1] == begin:
-            continue
-        if ways not in known:
-            known[ways] = np.zeros((MAX_CLASSES, MAX_CLASSES), dtype=np.uint8)
+    for before, here in ways.behind().items():
+        if here not in known:
+            known[here] = np.zeros((MAX_CLASSES, MAX_CLASSES), dtype=np.uint8)
             for column in range(n_classes):
                 for guessed in (OFF, ON):
-                    there = onward(ways, column, guessed)
-                    for last in (*range(n_classes), end):
-                        if there & leaves[last]:
-                            known[ways][column, last] |= guessed
-        allowed[before] = known[ways]
+                    there = ways.onward(here, column, guessed)
+                    for last in range(n_classes):
+                        known[here][column, last] |= guessed if ways.onward(there, last) else 0
+                    known[here][column, n_classes + 1] |= guessed if there & ways.right else 0
+        allowed[before] = known[here]
     return allowed
+
+
+def _tails(boxes: Boxes, dfa: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return tails as in Boxes: what all ways through unsure windows and through such a run have in common."""
+    ways = _Ways(dfa, boxes.coarse)
+    unsure = covered(boxes)[1]
+    tails = np.zeros((MAX_CLASSES, MAX_CLASSES), dtype=np.uint8)
+    for column in range(ways.n_classes):
+        starts = {here for before, here in ways.behind().items() if unsure[(*before, column, column)]}
+        for guessed in (OFF, ON):
+            there = reduce(int.__or__, (ways.onward(here, column, guessed) for here in starts), 0)
+            there = ways.onward(there, column)
+            while (longer := there | ways.onward(there, column)) != there:
+                there = longer
+            for last in range(ways.n_classes):
+                tails[column, last] |= guessed if ways.onward(there, last) else 0
+    tails[tails == OFF | ON] = 0
+    return tails
+
+
+def _periods(dfa: NDArray[np.uint16], coarse: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return periods as in Boxes."""
+    periods = np.zeros(MAX_CLASSES, dtype=np.uint8)
+    for number in range(int(coarse.max()) + 1):
+        columns = np.flatnonzero(coarse == number)
+        state, length = START, 0
+        # Classes that the automaton tells apart may die at different places.
+        while len(columns) == 1 and length < 256:
+            cell = int(dfa[state, columns[0]])
+            state = cell & ~MAY_END
+            if state == DEAD:
+                periods[number] = length if cell & MAY_END and length < 256 else 0
+                break
+            length += 1
+    return periods
+
+
+class _Ways:
+    """The ways through the guessing automaton as sets of its configurations, in the bits of an integer."""
+
+    def __init__(self, dfa: NDArray[np.uint16], coarse: NDArray[np.uint8]):
+        rows: list[list[int]] = dfa.tolist()
+        steps = guess(dfa)
+        bit = {here: 1 << number for number, here in enumerate(steps)}
+        self.n_classes = int(coarse.max()) + 1
+        self.first = bit[BEGIN]
+        self.all = (1 << len(bit)) - 1
+        self.right = reduce(int.__or__, (bit[here] for here in steps if ends_right(rows, here)), 0)
+        after: list[list[tuple[int, int, int]]] = [[] for _ in range(self.n_classes)]  # from, to, guess
+        for here, found in steps.items():
+            for step in found:
+                after[coarse[step.column]].append((bit[here], bit[step.after], ON if step.boundary else OFF))
+
+        @cache
+        def onward(ways: int, column: int, guesses: int = OFF | ON) -> int:
+            """Return where the ways lead with a character of a class, with such guesses at it."""
+            there = (to for here, to, guessed in after[column] if ways & here and guessed & guesses)
+            return reduce(int.__or__, there, 0)
+
+        self.onward = onward
+
+    def behind(self) -> dict[tuple[int, ...], int]:
+        """Return the ways behind each three classes; where the text begins within them, only one is behind it.
+
+        A window whose third character is the beginning of the text is never asked for, and is not here.
+        """
+        begin = self.n_classes
+        behind: dict[tuple[int, ...], int] = {(): self.all}
+        for _ in range(3):
+            behind = {
+                (*before, column): self.onward(ways, column) if column != begin else self.first
+                for before, ways in behind.items()
+                for column in range(self.n_classes + 1)
+                if column != begin or all(c == begin for c in before)
+            }
+        return {before: ways for before, ways in behind.items() if before[-1] != begin}
 
 
 def check(boxes: Boxes, allowed: NDArray[np.uint8]) -> None:
     """Raise ValueError unless the boxes say of every window what it allows, or leave it to the automaton."""
+    on, unsure = covered(boxes)
+    allowed = allowed[(slice(len(on)),) * AXES]
+    wrong = ~unsure & (((allowed & ON) != 0) & ~on | ((allowed & OFF) != 0) & on)
+    if wrong.any():
+        raise ValueError(f"boxes: {int(wrong.sum())} windows are decided against the pattern")
+
+
+def covered(boxes: Boxes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the windows in boxes with a boundary, and those in boxes for the automaton: two arrays of five axes."""
     used = int(boxes.coarse.max()) + 3  # classes; no text has others
-    allowed = allowed[(slice(used),) * AXES]
-    on, unsure = np.zeros(allowed.shape, dtype=bool), np.zeros(allowed.shape, dtype=bool)
+    on, unsure = np.zeros((used,) * AXES, dtype=bool), np.zeros((used,) * AXES, dtype=bool)
     for rule, marks in zip(boxes.rules[:, :, :used], boxes.unsure):
         for b in range(8):
             sides = [np.flatnonzero(rule[axis] >> b & 1) for axis in range(AXES)]
             (unsure if marks >> b & 1 else on)[np.ix_(*sides)] = True
-    wrong = ~unsure & (((allowed & ON) != 0) & ~on | ((allowed & OFF) != 0) & on)
-    if wrong.any():
-        raise ValueError(f"boxes: {int(wrong.sum())} windows are decided against the pattern")
+    return on, unsure
 
 
 # ---------------------------------------------------------------- the search

@@ -33,7 +33,8 @@ def main(searches: int = 6) -> None:
         boxes = smallest(tables, searches)
         rules = boxes.rules.reshape(len(boxes.rules), -1)
         print(f"{name}: {len(tables.dfa)} states, {len(rules)} rules", file=sys.stderr)
-        parts.append(pack([tables.stage1, tables.stage2, tables.dfa, boxes.coarse, rules, boxes.unsure]))
+        cover = [boxes.coarse, rules, boxes.unsure, boxes.tails, boxes.periods]
+        parts.append(pack([tables.stage1, tables.stage2, tables.dfa, *cover]))
     Path(__file__).with_name("named_tables.bin").write_bytes(zlib.compress(b"".join(parts), 9))
 
 

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from fastbpe.pattern.parse import OutsideSubset
 
 MAX_CONFIGURATIONS = 4096  # the patterns in use have under 100
-_MAY_END, _DEAD, _START = 0x8000, 0, 1
+MAY_END = 0x8000  # flag of a cell: the pretoken may end before this character
+DEAD, START = 0, 1
 
 Configuration = tuple[int, frozenset[int]]  # state of the pretoken being read, states that look ahead
 
-BEGIN: Configuration = (_START, frozenset())
+BEGIN: Configuration = (START, frozenset())
 
 
 class Step(NamedTuple):
@@ -70,20 +71,20 @@ def _steps(rows: list[list[int]], here: Configuration) -> list[Step]:
     found = []
     for column in range(len(rows[0]) - 1):
         cells = [rows[other][column] for other in ahead]
-        if any(cell & _MAY_END for cell in cells):
+        if any(cell & MAY_END for cell in cells):
             continue  # an ended pretoken would have gone on: the guess was wrong
-        still = frozenset(cell for cell in cells if cell != _DEAD)
+        still = frozenset(cell for cell in cells if cell != DEAD)
         cell = rows[state][column]
-        after = cell & ~_MAY_END
-        if after != _DEAD:
-            found.append(Step(column, state == _START, (after, still), False))
-        if state == _START:
+        after = cell & ~MAY_END
+        if after != DEAD:
+            found.append(Step(column, state == START, (after, still), False))
+        if state == START:
             found.append(_passed(column, False, after, still, False))
-        if cell & _MAY_END:
-            begun = rows[_START][column] & ~_MAY_END
-            looks = after != _DEAD
+        if cell & MAY_END:
+            begun = rows[START][column] & ~MAY_END
+            looks = after != DEAD
             wider = still | {after} if looks else still
-            if begun != _DEAD:
+            if begun != DEAD:
                 found.append(Step(column, True, (begun, wider), looks))
             found.append(_passed(column, True, begun, wider, looks))
     return found
@@ -91,16 +92,16 @@ def _steps(rows: list[list[int]], here: Configuration) -> list[Step]:
 
 def _passed(column: int, boundary: bool, begun: int, ahead: frozenset[int], looks: bool) -> Step:
     """Return the step where no match begins at the character: the run that began with it must never match."""
-    if begun == _DEAD:
-        return Step(column, boundary, (_START, ahead), looks)
-    return Step(column, boundary, (_START, ahead | {begun}), True)
+    if begun == DEAD:
+        return Step(column, boundary, (START, ahead), looks)
+    return Step(column, boundary, (START, ahead | {begun}), True)
 
 
 def ends_right(rows: list[list[int]], here: Configuration) -> bool:
     """Return whether the text may end here with all guesses confirmed."""
     state, ahead = here
-    may_end = state == _START or rows[state][-1] & _MAY_END
-    return bool(may_end) and not any(rows[other][-1] & _MAY_END for other in ahead)
+    may_end = state == START or rows[state][-1] & MAY_END
+    return bool(may_end) and not any(rows[other][-1] & MAY_END for other in ahead)
 
 
 def _right(rows: list[list[int]], steps: dict[Configuration, list[Step]]) -> set[Configuration]:
@@ -126,12 +127,12 @@ def unmatched(dfa: NDArray[np.uint16]) -> dict[int, set[int]]:
     """
     rows: list[list[int]] = dfa.tolist()
     edges: dict[int, set[int]] = {}
-    todo = [cell & ~_MAY_END for cell in rows[_START][:-1]]
+    todo = [cell & ~MAY_END for cell in rows[START][:-1]]
     while todo:
         state = todo.pop()
         if state in edges:
             continue
         # Where the text ends, all states are dead.
-        edges[state] = {cell for cell in rows[state] if not cell & _MAY_END} if state != _DEAD else set()
+        edges[state] = {cell for cell in rows[state] if not cell & MAY_END} if state != DEAD else set()
         todo += edges[state]
     return edges

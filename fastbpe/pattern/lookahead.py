@@ -17,10 +17,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbpe.pattern.guesses import Configuration, guess
+from fastbpe.pattern.guesses import DEAD, Configuration, guess
 from fastbpe.pattern.parse import OutsideSubset
-
-_DEAD = 0
 
 Followed = tuple[Configuration, int]
 Node = TypeVar("Node", bound=Hashable)
@@ -33,7 +31,7 @@ def check_linear(dfa: NDArray[np.uint16]) -> None:
     for here, steps in guess(dfa).items():
         for one in here[1]:
             ahead = [(step, rows[one][step.column]) for step in steps]
-            graph[here, one] = [((step.after, state), step.looks) for step, state in ahead if state != _DEAD]
+            graph[here, one] = [((step.after, state), step.looks) for step, state in ahead if state != DEAD]
     component = _components({one: [there for there, _ in onward] for one, onward in graph.items()})
     for followed, onward in graph.items():
         if any(looks and component[followed] == component[there] for there, looks in onward):

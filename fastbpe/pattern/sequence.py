@@ -24,9 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbpe.pattern.automaton import (
-    DEAD,
-    MAY_END,
-    START,
     SplitTables,
     automata,
     compile_split,
@@ -34,8 +31,8 @@ from fastbpe.pattern.automaton import (
     minimize,
     packed_tables,
 )
-from fastbpe.pattern.boxes import PackedBoxes, find_boxes, fits, packed, unpacked
-from fastbpe.pattern.guesses import BEGIN, ends_right, guess, unmatched
+from fastbpe.pattern.boxes import PackedBoxes, find_boxes, fitting, packed, unpacked
+from fastbpe.pattern.guesses import BEGIN, DEAD, MAY_END, START, ends_right, guess, unmatched
 from fastbpe.pattern.lookahead import check_linear
 from fastbpe.pattern.parse import OutsideSubset
 from fastbpe.pattern.shipped import shipped
@@ -73,8 +70,8 @@ def compile_sequence(steps: Steps, boxes: PackedBoxes | None = None) -> SplitTab
         OutsideSubset, PatternError: as compile_split(); also a sequence with no equal automaton here.
     """
     if boxes is not None:
-        tables, cover = compile_sequence(steps), unpacked(boxes)
-        return replace(tables, boxes=cover) if tables.boxes is None and fits(cover, tables.dfa) else tables
+        tables = compile_sequence(steps)
+        return tables if tables.boxes else replace(tables, boxes=fitting(unpacked(boxes), tables.dfa))
     if len(steps) == 1:
         return compile_split(*steps[0])
     patterns = tuple(pattern for pattern, _ in steps)

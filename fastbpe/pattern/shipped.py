@@ -19,7 +19,7 @@ from fastbpe.pattern.boxes import AXES, MAX_CLASSES, Boxes
 from fastbpe.pattern.named import PATTERNS
 
 # In the file, for each named pattern, in the order of names.
-FIELDS = ("<u2", "u1", "<u2", "u1", "u1", "u1")  # stage1, stage2, dfa, and the three fields of Boxes
+FIELDS = ("<u2", "u1", "<u2", "u1", "u1", "u1", "u1", "u1")  # stage1, stage2, dfa, and the fields of Boxes
 NAMES = tuple(sorted(PATTERNS))
 
 Packed = tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint16], Boxes]
@@ -34,7 +34,7 @@ def shipped(pattern: str | tuple[str, ...]) -> Packed | None:
 
 
 def pack(tables: list[NDArray[Any]]) -> bytes:
-    """Pack the six arrays of one pattern; unpack() reads them."""
+    """Pack the arrays of one pattern; unpack() reads them."""
     parts = []
     for table, kind in zip(tables, FIELDS):
         rows = table.reshape(len(table), -1)
@@ -55,7 +55,7 @@ def _all() -> dict[str, Packed]:
             array = np.frombuffer(data, kind, rows * columns, place + 8).copy()  # where its items are aligned
             arrays.append(array.reshape(rows, columns) if columns > 1 else array)
             place += 8 + array.nbytes
-        coarse, rules, unsure = arrays[3:]
-        boxes = Boxes(coarse, rules.reshape(-1, AXES, MAX_CLASSES), unsure)
+        coarse, rules, *others = arrays[3:]
+        boxes = Boxes(coarse, rules.reshape(-1, AXES, MAX_CLASSES), *others)
         found[name] = (arrays[0], arrays[1], arrays[2], boxes)
     return found

@@ -12,6 +12,8 @@
 #define BOXES_CHUNK 4096 /* bytes decided at once: all that is written on the way stays in the nearest cache */
 #define BOXES_BLOCKS (BOXES_CHUNK / 64)
 #define BOXES_MIXED 0xFF
+#define BOXES_OFF 1
+#define BOXES_ON 2
 #define BOXES_LEFT 32 /* room before the first character, for the three before it */
 
 typedef struct {
@@ -23,6 +25,8 @@ typedef struct {
     uint8_t of_second[16][64]; /* and of those with a lead and a second byte, by its low six */
     uint8_t rules[8][5][16];
     uint8_t unsure[8];
+    uint8_t tails[16][16]; /* what a run of one class before another says where the rules do not: BOXES_OFF, _ON, or 0 */
+    uint8_t periods[16];   /* that of a run of a class which begins with a pretoken, or 0 */
     int n_rules;
     uint8_t end; /* class of the end of the text */
 } Boxes;
