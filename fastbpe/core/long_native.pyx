@@ -219,7 +219,7 @@ cdef class LongMerger:
                     products[at - 1] = self.symbols.join(symbols[at - 1], symbols[at])
         count = <uint32_t>self.symbols.merge_products(symbols, products, count)
         for at in range(count):
-            out[at] = self.symbols.id_of[symbols[at]]
+            out[at] = self.symbols.id(symbols[at])
         return count
 
     cdef Py_ssize_t _segment(
@@ -258,7 +258,7 @@ cdef class LongMerger:
         if count == 0:
             count = self._backtrack(data, size, out, memo)
         for at in range(count):
-            out[at] = self.symbols.id_of[out[at]]
+            out[at] = self.symbols.id(out[at])
         return count
 
     cdef Py_ssize_t _step_by_step(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil:
@@ -268,14 +268,14 @@ cdef class LongMerger:
             return self._ids_of(data, size, out)
         count = self.symbols.merge_queue(data, <uint32_t>size, out, False)
         for at in range(count):
-            out[at] = self.symbols.id_of[out[at]]
+            out[at] = self.symbols.id(out[at])
         return count
 
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
         """Write the ids of a few bytes; return how many."""
         cdef Py_ssize_t count = self.symbols.merge_short(data, size, out), at
         for at in range(count):
-            out[at] = self.symbols.id_of[out[at]]
+            out[at] = self.symbols.id(out[at])
         return count
 
     # ------------------------------------------------------------ runs of one byte

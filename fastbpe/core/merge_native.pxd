@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastbpe.core.atoms_native cimport Atoms, LockstepAtom
 from fastbpe.core.long_native cimport LongMerger, Memo
-from fastbpe.core.symbols_native cimport Symbols
+from fastbpe.core.symbols_native cimport LockstepBytes, Symbols
 
 cdef extern from "lockstep.h" nogil:
     enum:
@@ -11,7 +11,7 @@ cdef extern from "lockstep.h" nogil:
         LOCKSTEP_LANES
 
     ctypedef struct LockstepWord:
-        uint32_t symbols[32]
+        uint32_t symbols[40]
         uint32_t live
 
     ctypedef struct LockstepPairs:
@@ -19,7 +19,7 @@ cdef extern from "lockstep.h" nogil:
         uint64_t mask
         uint64_t seed
         const uint64_t *filter
-        const uint32_t *byte_pair
+        const LockstepBytes *bytes
         const LockstepAtom *atoms
 
     ctypedef void LockstepRun(

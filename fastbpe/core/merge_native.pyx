@@ -5,7 +5,7 @@ or of ideographs, goes to long_native.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -17,7 +17,7 @@ from fastbpe.core.symbols_native cimport NONE, Symbols
 
 cdef extern from "lockstep.h" nogil:
     LockstepRun *lockstep_choose(const char *kind)
-    int lockstep_lowest(uint32_t bits)
+    int lockstep_lowest(uint64_t bits)
 
 
 cdef class Merger:
@@ -38,7 +38,7 @@ cdef class Merger:
         self.lockstep_pairs.mask = symbols.pair_mask
         self.lockstep_pairs.seed = symbols.seed
         self.lockstep_pairs.filter = symbols.filter
-        self.lockstep_pairs.byte_pair = symbols.byte_pair
+        self.lockstep_pairs.bytes = symbols.bytes
         self.lockstep_pairs.atoms = self.atoms.table
         self.lockstep_run = lockstep_choose(kind)
 
@@ -49,13 +49,13 @@ cdef class Merger:
     cdef uint32_t greatest_id(self):
         cdef uint32_t symbol, greatest = 0
         for symbol in range(self.symbols.n_symbols):
-            greatest = max(greatest, self.symbols.id_of[symbol])
+            greatest = max(greatest, self.symbols.id(symbol))
         return greatest
 
     cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         """Return the id of the token with these bytes, or NONE."""
         cdef uint32_t symbol = self.symbols.find(data, size)
-        return NONE if symbol == NONE else self.symbols.id_of[symbol]
+        return NONE if symbol == NONE else self.symbols.id(symbol)
 
     cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil:
         """Write the ids of one pretoken to `out`, which has room for `size`; return how many.
@@ -65,7 +65,7 @@ cdef class Merger:
         return self.long_merger.merge_into(data, size, out, memo)
 
     cdef int merge_all(self, Miss *misses, int count, Memo *memo) except -1 nogil:
-        """Find the ids of up to LOCKSTEP_WORDS pretokens of at most LOCKSTEP_LANES bytes, none of ideographs."""
+        """Find the ids of up to LOCKSTEP_WORDS pretokens of fewer than LOCKSTEP_LANES bytes, none of ideographs."""
         cdef LockstepWord words[LOCKSTEP_WORDS]
         cdef int word_of[LOCKSTEP_WORDS]
         cdef const uint8_t *keys[LOCKSTEP_WORDS]
@@ -98,7 +98,7 @@ cdef class Merger:
                 symbol = self.symbols.find_hashed(data, miss.size, miss.hashed)
             # A token that merging makes is what merging its bytes makes.
             if symbol != NONE and (self.whole or symbol < 256 or self.symbols.left[symbol] != NONE):
-                miss.ids[0] = self.symbols.id_of[symbol]
+                miss.ids[0] = self.symbols.id(symbol)
                 miss.count = 1
             elif is_short(data, miss.size):
                 word_of[at] = n_words
@@ -115,7 +115,7 @@ cdef class Merger:
                 live = words[word_of[at]].live
                 miss.count = 0
                 while live:
-                    miss.ids[miss.count] = self.symbols.id_of[words[word_of[at]].symbols[lockstep_lowest(live)]]
+                    miss.ids[miss.count] = self.symbols.id(words[word_of[at]].symbols[lockstep_lowest(live)])
                     miss.count += 1
                     live &= live - 1
         return 0

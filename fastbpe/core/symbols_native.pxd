@@ -12,6 +12,9 @@ cdef extern from "hash.h" nogil:
     uint64_t hash_of_bytes(const uint8_t *data, size_t size, uint64_t seed, uint64_t secret)
 
 cdef extern from "lockstep.h" nogil:
+    ctypedef struct LockstepBytes:
+        uint32_t product
+        uint32_t first
     uint64_t lockstep_bucket(uint64_t hashed, uint64_t mask)
     uint64_t lockstep_hash(uint64_t key, uint64_t seed)
 
@@ -27,6 +30,8 @@ cdef class Symbols:
     cdef uint8_t *blob
     cdef uint32_t *offset      # n_symbols + 1
     cdef uint32_t *id_of
+    cdef uint32_t even_from    # from this symbol on an id is the symbol and `shift`: most vocabularies need no table,
+    cdef uint32_t shift        # which is another line of memory to wait for
     cdef uint32_t *left        # of the realized pair; NONE for bytes and unreachable symbols
     cdef uint32_t *right
     cdef uint8_t *flagged      # a symbol whose parts are not made in the order of priority; NULL if there is none
@@ -37,7 +42,7 @@ cdef class Symbols:
     cdef uint64_t *pairs       # left << 42 | right << 21 | product; all ones: empty
     cdef uint64_t pair_mask
     cdef uint64_t *filter      # a bit for the upper half of the hash of each pair
-    cdef uint32_t *byte_pair   # product of two bytes, or NONE
+    cdef LockstepBytes *bytes  # of two bytes; NONE where they make or begin nothing
     cdef uint64_t *listed      # only while a merge list is read: left << 32 | right; all ones: empty
     cdef uint32_t *listed_rank
     cdef uint64_t listed_mask
@@ -67,6 +72,9 @@ cdef class Symbols:
     cdef Py_ssize_t _merge_linked(
         self, const uint8_t *data, uint32_t size, uint32_t *out, Heap *heap, uint32_t *links, bint loading
     ) except -1 nogil
+
+    cdef inline uint32_t id(self, uint32_t symbol) noexcept nogil:
+        return symbol + self.shift if symbol >= self.even_from else self.id_of[symbol]
 
     cdef inline uint64_t hash_of(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         return hash_of_bytes(data, size, self.seed, self.secret)

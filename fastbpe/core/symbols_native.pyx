@@ -48,6 +48,10 @@ cdef class Symbols:
             self._load(vocab, merges)
         self._index_pairs()
         self._flag()
+        self.even_from = self.n_symbols
+        self.shift = self.id_of[self.n_symbols - 1] - (self.n_symbols - 1)
+        while self.even_from and self.id_of[self.even_from - 1] == self.even_from - 1 + self.shift:
+            self.even_from -= 1
 
     def __dealloc__(self):
         free(self.blob)
@@ -59,7 +63,7 @@ cdef class Symbols:
         pages_free(self.slots, (self.slot_mask + 1) * sizeof(uint64_t))
         pages_free(self.pairs, (self.pair_mask + 1) * sizeof(uint64_t))
         free(self.filter)
-        free(self.byte_pair)
+        free(self.bytes)
         free(self.listed)
         free(self.listed_rank)
         free(self.listed_product)
@@ -274,12 +278,14 @@ cdef class Symbols:
         cdef uint64_t key, hashed, at
         cdef uint64_t n_pairs = table_size(self.n_symbols)
         cdef uint32_t symbol, left, right
+        cdef const uint8_t *data
+        cdef LockstepBytes *both
         self.pairs = <uint64_t *>pages_alloc(n_pairs * sizeof(uint64_t))
         if not self.pairs:
             raise MemoryError
         self.pair_mask = n_pairs - 1  # at once: __dealloc__ gives back as much as it says
         self.filter = <uint64_t *>zeroed(1 << 14, sizeof(uint64_t))
-        self.byte_pair = <uint32_t *>resized(NULL, 65536, sizeof(uint32_t))
+        self.bytes = <LockstepBytes *>resized(NULL, 65536, sizeof(LockstepBytes))
         memset(self.pairs, 0xFF, n_pairs * sizeof(uint64_t))
         for symbol in range(256, self.n_symbols):
             if self.left[symbol] == NONE:
@@ -291,11 +297,16 @@ cdef class Symbols:
             while self.pairs[at] != EMPTY:
                 at = (at + 1) & self.pair_mask
             self.pairs[at] = key << 21 | symbol
-        memset(self.byte_pair, 0xFF, 65536 * sizeof(uint32_t))
+        memset(self.bytes, 0xFF, 65536 * sizeof(LockstepBytes))
         for symbol in range(256, self.n_symbols):
             left, right = self.left[symbol], self.right[symbol]
+            if left == NONE:
+                continue
+            data = self.blob + self.offset[symbol] + (self.offset[left + 1] - self.offset[left])
+            both = self.bytes + (<uint32_t>data[-1] << 8 | data[0])
+            both.first = min(both.first, symbol)
             if left < 256 and right < 256:
-                self.byte_pair[left << 8 | right] = symbol
+                both.product = symbol
         return 0
 
     cdef int _flag(self) except -1:
@@ -346,7 +357,7 @@ cdef class Symbols:
         for at in range(size):
             out[at] = data[at]
         for at in range(size - 1):
-            products[at] = self.byte_pair[<uint32_t>data[at] << 8 | data[at + 1]]
+            products[at] = self.bytes[<uint32_t>data[at] << 8 | data[at + 1]].product
         return self.merge_products(out, products, size)
 
     cdef Py_ssize_t merge_products(self, uint32_t *out, uint32_t *products, Py_ssize_t size) noexcept nogil:

@@ -9,15 +9,17 @@
 #include <string.h>
 
 #define LOCKSTEP_WORDS 32 /* at once: their state stays in the nearest cache */
-#define LOCKSTEP_LANES 32 /* bytes of a pretoken, at most */
-#define LOCKSTEP_ASKS 20 /* two for each atom of two bytes, fewer than the symbols: ten atoms, eleven others */
+#define LOCKSTEP_LANES 32 /* from 1 on, for the bytes of a pretoken; 0 and 32 are before and behind them */
+#define LOCKSTEP_NONE 0x80000000u /* `best` from here on: no pair */
+#define LOCKSTEP_NO_SYMBOL 0x1FFFFFu /* no pair has it */
+#define LOCKSTEP_ASKS 20 /* two for each symbol of two bytes, fewer than the symbols: ten of these, eleven others */
 #define LOCKSTEP_BUCKET 4 /* slots of the table of pairs that are looked at together: half a line of the cache */
 
 typedef struct {
-    uint32_t best[LOCKSTEP_LANES + 8]; /* product of a symbol and the next one << 5 | lane; all ones: none */
-    uint32_t symbols[LOCKSTEP_LANES];
+    uint32_t best[LOCKSTEP_LANES + 8]; /* product of a symbol and the next one << 5 | lane, or none */
+    uint32_t symbols[LOCKSTEP_LANES + 8];
     uint32_t live; /* a bit for each lane in which a symbol begins */
-    uint32_t lane[2]; /* of the two look-ups on their way; LOCKSTEP_LANES: there is none */
+    uint32_t lane[2]; /* of the two look-ups on their way */
     uint64_t key[2], slot[2];
 } LockstepWord;
 
@@ -29,11 +31,16 @@ typedef struct {
     uint32_t ascii;  /* bit 0: no ASCII may stand before it; bit 1: behind it */
 } LockstepAtom;
 
+/* Two bytes: the symbol that they make, and the first that any two symbols make between which they meet. */
+typedef struct {
+    uint32_t product, first;
+} LockstepBytes;
+
 typedef struct {
     const uint64_t *pairs; /* left << 42 | right << 21 | product; all ones: empty */
     uint64_t mask, seed;   /* the number of slots - 1 */
     const uint64_t *filter; /* a bit for the upper part of the hash of each pair */
-    const uint32_t *byte_pair;
+    const LockstepBytes *bytes;
     const LockstepAtom *atoms; /* by code point up to U+FFFF */
 } LockstepPairs;
 
@@ -44,8 +51,8 @@ typedef struct {
     uint32_t lane;
 } LockstepAsk;
 
-/* Merges words; `keys` are their UTF-8, LOCKSTEP_LANES bytes of which may be read, `sizes` how many count, 1 or more; a
- * byte above F7 follows them. */
+/* Merges words; `keys` are their UTF-8, LOCKSTEP_LANES bytes of which may be read, `sizes` how many count, 1 or more but
+ * fewer than that; a byte above F7 follows them. */
 typedef void LockstepRun(
     LockstepWord *words, const uint8_t *const *keys, const int *sizes, int count, const LockstepPairs *pairs);
 
@@ -72,11 +79,11 @@ static inline uint32_t lockstep_find(const LockstepPairs *pairs, uint64_t key, u
 
 #if defined(__GNUC__) || defined(__clang__)
 #define lockstep_prefetch(address) __builtin_prefetch(address)
-#define lockstep_lowest(bits) __builtin_ctz(bits)
+#define lockstep_lowest(bits) __builtin_ctzll(bits)
 #define lockstep_highest(bits) (31 - __builtin_clz(bits))
 #else
 #define lockstep_prefetch(address) ((void)(address))
-static inline int lockstep_lowest(uint32_t bits)
+static inline int lockstep_lowest(uint64_t bits)
 {
     int at = 0;
     while (!(bits >> at & 1))
@@ -103,7 +110,7 @@ static inline void lockstep_ask(
     LockstepWord *word, const LockstepPairs *pairs, int place, uint32_t lane, uint32_t left, uint32_t right)
 {
     uint64_t key = (uint64_t)left << 21 | right, hashed = lockstep_hash(key, pairs->seed);
-    uint64_t maybe = 0 - (lockstep_maybe(pairs, hashed) & (lane < LOCKSTEP_LANES));
+    uint64_t maybe = 0 - lockstep_maybe(pairs, hashed);
     uint64_t slot = lockstep_bucket(hashed, pairs->mask) & maybe;
     lockstep_prefetch(pairs->pairs + slot);
     word->key[place] = key | ~maybe; /* all ones, which no pair has */
@@ -112,89 +119,59 @@ static inline void lockstep_ask(
     word->best[lane] = UINT32_MAX;
 }
 
-/* Joins the pair that `best` tells, and asks for the two new ones. */
+/* Joins the pair that `best` tells, and asks for the two new ones.  Nothing of it is a branch: where there is no symbol
+ * before or behind the new one, a pair with none is asked for. */
 static inline void lockstep_join(LockstepWord *word, const LockstepPairs *pairs, uint32_t best)
 {
-    uint32_t lane = best & 31, product = best >> 5, next;
-    uint32_t higher = word->live & ~(((uint32_t)2 << lane) - 1), lower = word->live & (((uint32_t)1 << lane) - 1);
-    uint32_t gone = (uint32_t)lockstep_lowest(higher);
+    const uint32_t lane = best & 31, product = best >> 5;
+    const uint64_t higher = (uint64_t)(word->live & ((uint32_t)-2 << lane)) | (uint64_t)1 << LOCKSTEP_LANES;
+    const uint64_t behind = higher & (higher - 1); /* there is a symbol that goes */
+    const uint32_t gone = (uint32_t)lockstep_lowest(higher), next = (uint32_t)lockstep_lowest(behind);
+    const uint32_t before = (uint32_t)lockstep_highest((word->live & (((uint32_t)1 << lane) - 1)) | 1);
     word->live ^= (uint32_t)1 << gone;
     word->best[gone] = UINT32_MAX;
     word->symbols[lane] = product;
-    higher &= higher - 1;
-    next = (uint32_t)lockstep_lowest(higher | (uint32_t)1 << 31);
-    lockstep_ask(word, pairs, 0, higher ? lane : LOCKSTEP_LANES, product, word->symbols[next]);
-    word->best[lane] = UINT32_MAX;
-    next = (uint32_t)lockstep_highest(lower | 1);
-    lockstep_ask(word, pairs, 1, lower ? next : LOCKSTEP_LANES, word->symbols[next], product);
+    lockstep_ask(word, pairs, 0, lane, product, word->symbols[next]);
+    lockstep_ask(word, pairs, 1, before, word->symbols[before], product);
 }
 
-static inline void lockstep_begin(LockstepWord *word, int size)
+/* Lays a word out; returns the lanes that can be joined to the next ones at once.
+ *
+ * `first` of two bytes is the first that any two symbols make between which they meet, so nothing is joined there before
+ * it is its turn.  Two bytes whose product comes before the `first` of either side will be joined, whatever happens
+ * around them until then, and nothing else can happen to them: when it is done makes no difference.  Half of all joins of
+ * a word are such. */
+static inline uint32_t lockstep_begin(LockstepWord *word, const LockstepPairs *pairs, const uint8_t *data, int size)
 {
-    word->live = (uint32_t)(((uint64_t)1 << size) - 1);
+    uint32_t before = UINT32_MAX, first = UINT32_MAX, product = UINT32_MAX, sure = 0;
+    int lane;
+    memset(word->best, 0xFF, sizeof(word->best));
+    word->live = (uint32_t)((((uint64_t)1 << size) - 1) << 1);
     word->key[0] = word->key[1] = UINT64_MAX;
     word->slot[0] = word->slot[1] = 0;
-    word->lane[0] = word->lane[1] = LOCKSTEP_LANES;
+    word->lane[0] = word->lane[1] = 0;
+    word->symbols[0] = word->symbols[LOCKSTEP_LANES] = LOCKSTEP_NO_SYMBOL;
+    for (lane = 1; lane < size; lane++) {
+        const LockstepBytes *bytes = pairs->bytes + ((uint32_t)data[lane - 1] << 8 | data[lane]);
+        word->symbols[lane] = data[lane - 1];
+        word->best[lane] = bytes->product << 5 | (uint32_t)lane;
+        sure |= (uint32_t)(product < (before < bytes->first ? before : bytes->first)) << (lane - 1);
+        before = first;
+        first = bytes->first;
+        product = bytes->product;
+    }
+    word->symbols[size] = data[size - 1];
+    return sure | (uint32_t)(product < before) << (size - 1);
 }
 
-/* Returns a bit for each character of several bytes. */
-static inline uint32_t lockstep_begin_plain(LockstepWord *word, const LockstepPairs *pairs, const uint8_t *data, int size)
+/* Sends for the pairs that begin in some lanes; returns the end of what was asked for. */
+static inline LockstepAsk *lockstep_ask_all(
+    LockstepWord *word, const LockstepPairs *pairs, uint32_t lanes, LockstepAsk *asks)
 {
-    uint32_t leads = 0;
-    int at;
-    lockstep_begin(word, size);
-    memset(word->best, 0xFF, sizeof(word->best));
-    memset(word->symbols, 0, sizeof(word->symbols));
-    for (at = 0; at < size; at++) {
-        word->symbols[at] = data[at];
-        leads |= (uint32_t)(data[at] >= 0xC0) << at;
-    }
-    for (at = 0; at + 1 < size; at++) {
-        uint32_t product = pairs->byte_pair[(uint32_t)data[at] << 8 | data[at + 1]];
-        word->best[at] = product == UINT32_MAX ? UINT32_MAX : product << 5 | (uint32_t)at;
-    }
-    return leads;
-}
-
-#define lockstep_look_plain lockstep_find
-
-/* Puts atoms in the place of their bytes, and sends for the pairs they are in; returns the end of these. */
-static inline LockstepAsk *lockstep_atoms(
-    LockstepWord *word, const LockstepPairs *pairs, const uint8_t *data, uint32_t leads, LockstepAsk *asks)
-{
-    uint32_t found = 0, gone = 0, rest;
-    for (; leads; leads &= leads - 1) {
-        uint32_t lane = (uint32_t)lockstep_lowest(leads), code = data[lane], size = 2, before, after, none;
-        const LockstepAtom *atom;
-        if (code < 0xE0) {
-            code = (code & 31) << 6 | (data[lane + 1] & 63);
-        } else if (code < 0xF0) {
-            code = (code & 15) << 12 | (uint32_t)(data[lane + 1] & 63) << 6 | (data[lane + 2] & 63);
-            size = 3;
-        } else {
-            continue;
-        }
-        /* No branches: which characters are atoms in their place cannot be foreseen. */
-        atom = pairs->atoms + code;
-        before = data[lane - (lane > 0)];
-        after = data[lane + size];
-        none = (before < 0x80 ? atom->ascii : (uint32_t)(atom->before >> (before & 63))) & (lane > 0);
-        none |= after < 0x80 ? atom->ascii >> 1 : (uint32_t)(atom->after >> (after & 63));
-        none |= atom->symbol == 0;
-        none = 0 - (none & 1);
-        found |= ~none & (uint32_t)1 << lane;
-        gone |= ~none & (size == 2 ? (uint32_t)2 : (uint32_t)6) << lane;
-        word->symbols[lane] = none ? word->symbols[lane] : atom->symbol;
-    }
-    word->live &= ~gone;
-    for (rest = gone | found; rest; rest &= rest - 1)
-        word->best[lockstep_lowest(rest)] = UINT32_MAX;
-    /* The pairs of which one at least is an atom. */
-    for (rest = found ? word->live : 0; rest & (rest - 1); rest &= rest - 1) {
-        uint32_t lane = (uint32_t)lockstep_lowest(rest), next = (uint32_t)lockstep_lowest(rest & (rest - 1));
+    for (; lanes; lanes &= lanes - 1) {
+        const uint32_t lane = (uint32_t)lockstep_lowest(lanes);
+        const uint32_t next = (uint32_t)lockstep_lowest(word->live & ((uint32_t)-2 << lane));
         uint64_t hashed;
-        if (!((found >> lane | found >> next) & 1))
-            continue;
         word->best[lane] = UINT32_MAX;
         asks->key = (uint64_t)word->symbols[lane] << 21 | word->symbols[next];
         hashed = lockstep_hash(asks->key, pairs->seed);
@@ -205,6 +182,75 @@ static inline LockstepAsk *lockstep_atoms(
         asks += lockstep_maybe(pairs, hashed); /* or the next one is written over it */
     }
     return asks;
+}
+
+/* The lanes of live symbols that are new, or have a new one behind them; but the last one, behind which there is none. */
+static inline uint32_t lockstep_beside(uint32_t live, uint32_t found)
+{
+    uint32_t beside = found, rest;
+    for (rest = found; rest; rest &= rest - 1)
+        beside |= (uint32_t)1 << lockstep_highest((live & ((rest & (0 - rest)) - 1)) | 1);
+    return beside & ~(uint32_t)1 & ~((uint32_t)1 << lockstep_highest(live));
+}
+
+/* Joins the lanes that begin() told. */
+static inline LockstepAsk *lockstep_sure(LockstepWord *word, const LockstepPairs *pairs, uint32_t sure, LockstepAsk *asks)
+{
+    uint32_t rest;
+    word->live &= ~(sure << 1);
+    for (rest = sure; rest; rest &= rest - 1) {
+        const int lane = lockstep_lowest(rest);
+        word->symbols[lane] = word->best[lane] >> 5;
+        word->best[lane] = word->best[lane + 1] = UINT32_MAX;
+    }
+    return lockstep_ask_all(word, pairs, lockstep_beside(word->live, sure), asks);
+}
+
+#define lockstep_look_plain lockstep_find
+
+/* The lanes in which characters of several bytes begin, and what is behind the word. */
+static inline uint32_t lockstep_wide_plain(const uint8_t *data, uint8_t least)
+{
+    uint32_t wide = 0;
+    int lane;
+    for (lane = 1; lane < LOCKSTEP_LANES; lane++)
+        wide |= (uint32_t)(data[lane - 1] >= least) << lane;
+    return wide;
+}
+
+/* Puts atoms in the place of their bytes, and sends for the pairs they are in; returns the end of these. */
+static inline LockstepAsk *lockstep_atoms(
+    LockstepWord *word, const LockstepPairs *pairs, const uint8_t *data, uint32_t leads, LockstepAsk *asks)
+{
+    uint32_t found = 0, gone = 0, rest;
+    for (; leads; leads &= leads - 1) {
+        const uint32_t lane = (uint32_t)lockstep_lowest(leads), at = lane - 1;
+        uint32_t code = data[at], size = 2, before, after, none;
+        const LockstepAtom *atom;
+        if (code < 0xE0) {
+            code = (code & 31) << 6 | (data[at + 1] & 63);
+        } else if (code < 0xF0) {
+            code = (code & 15) << 12 | (uint32_t)(data[at + 1] & 63) << 6 | (data[at + 2] & 63);
+            size = 3;
+        } else {
+            continue;
+        }
+        /* No branches: which characters are atoms in their place cannot be foreseen. */
+        atom = pairs->atoms + code;
+        before = data[at - (at > 0)];
+        after = data[at + size];
+        none = (before < 0x80 ? atom->ascii : (uint32_t)(atom->before >> (before & 63))) & (at > 0);
+        none |= after < 0x80 ? atom->ascii >> 1 : (uint32_t)(atom->after >> (after & 63));
+        none |= atom->symbol == 0;
+        none = 0 - (none & 1);
+        found |= ~none & (uint32_t)1 << lane;
+        gone |= ~none & (size == 2 ? (uint32_t)2 : (uint32_t)6) << lane;
+        word->symbols[lane] = none ? word->symbols[lane] : atom->symbol;
+    }
+    word->live &= ~gone;
+    for (rest = gone | found; rest; rest &= rest - 1)
+        word->best[lockstep_lowest(rest)] = UINT32_MAX;
+    return lockstep_ask_all(word, pairs, lockstep_beside(word->live, found), asks);
 }
 
 /* Returns 0 when there is nothing left to join. */
@@ -218,9 +264,9 @@ static inline int lockstep_step_plain(LockstepWord *word, const LockstepPairs *p
             product = lockstep_find(pairs, word->key[at], word->slot[at]);
         word->best[word->lane[at]] = product == UINT32_MAX ? UINT32_MAX : product << 5 | word->lane[at];
     }
-    for (at = 0; at < LOCKSTEP_LANES; at++)
+    for (at = 1; at < LOCKSTEP_LANES; at++)
         best = word->best[at] < best ? word->best[at] : best;
-    if (best == UINT32_MAX)
+    if (best >= LOCKSTEP_NONE)
         return 0;
     lockstep_join(word, pairs, best);
     return 1;
@@ -233,10 +279,13 @@ static inline int lockstep_step_plain(LockstepWord *word, const LockstepPairs *p
         LockstepAsk asks[LOCKSTEP_WORDS * LOCKSTEP_ASKS + 1], *ask, *end = asks; \
         int active[LOCKSTEP_WORDS], at, kept; \
         for (at = 0; at < count; at++) { \
-            uint32_t leads = lockstep_begin_##KIND(words + at, pairs, keys[at], sizes[at]); \
+            uint32_t sure = lockstep_begin(words + at, pairs, keys[at], sizes[at]); \
             active[at] = at; \
-            if (leads) \
-                end = lockstep_atoms(words + at, pairs, keys[at], leads, end); \
+            if (lockstep_wide_##KIND(keys[at], 0xE0) & words[at].live) \
+                end = lockstep_atoms( \
+                    words + at, pairs, keys[at], lockstep_wide_##KIND(keys[at], 0xC0) & words[at].live, end); \
+            else \
+                end = lockstep_sure(words + at, pairs, sure, end); \
         } \
         for (ask = asks; ask < end; ask++) { \
             uint32_t product = lockstep_look_##KIND(pairs, ask->key, ask->slot); \
@@ -259,32 +308,12 @@ LOCKSTEP_RUN(plain, LOCKSTEP_PLAIN)
 #include <immintrin.h>
 #define LOCKSTEP_AVX2 __attribute__((target("avx2,bmi,bmi2,lzcnt")))
 
-LOCKSTEP_AVX2 static inline uint32_t lockstep_begin_avx2(
-    LockstepWord *word, const LockstepPairs *pairs, const uint8_t *data, int size)
+/* The lanes in which characters of several bytes begin, and what is behind the word. */
+LOCKSTEP_AVX2 static inline uint32_t lockstep_wide_avx2(const uint8_t *data, uint8_t least)
 {
-    const __m256i none = _mm256_set1_epi32(-1);
-    __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), last = _mm256_set1_epi32(size - 1);
-    int at;
-    lockstep_begin(word, size);
-    for (at = 0; at < LOCKSTEP_LANES; at += 8) {
-        __m256i bytes, after, pair, product, outside = none;
-        if (at < size) {
-            bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(data + at)));
-            _mm256_storeu_si256((__m256i *)(word->symbols + at), bytes);
-            after = _mm256_alignr_epi8(_mm256_permute2x128_si256(bytes, bytes, 0x81), bytes, 4);
-            after = _mm256_insert_epi32(after, at + 8 < LOCKSTEP_LANES ? data[at + 8] : 0, 7);
-            pair = _mm256_or_si256(_mm256_slli_epi32(bytes, 8), after);
-            product = _mm256_i32gather_epi32((const int *)pairs->byte_pair, pair, 4);
-            outside = _mm256_cmpgt_epi32(last, lanes);
-            outside = _mm256_or_si256(_mm256_xor_si256(outside, none), _mm256_cmpeq_epi32(product, none));
-            outside = _mm256_or_si256(outside, _mm256_or_si256(_mm256_slli_epi32(product, 5), lanes));
-        }
-        _mm256_storeu_si256((__m256i *)(word->best + at), outside);
-        lanes = _mm256_add_epi32(lanes, _mm256_set1_epi32(8));
-    }
-    return word->live & (uint32_t)_mm256_movemask_epi8(
-        _mm256_cmpeq_epi8(_mm256_max_epu8(_mm256_loadu_si256((const __m256i *)data), _mm256_set1_epi8((char)0xC0)),
-                          _mm256_loadu_si256((const __m256i *)data)));
+    const __m256i bytes = _mm256_loadu_si256((const __m256i *)data);
+    const __m256i leads = _mm256_cmpeq_epi8(_mm256_max_epu8(bytes, _mm256_set1_epi8((char)least)), bytes);
+    return (uint32_t)_mm256_movemask_epi8(leads) << 1;
 }
 
 /* The product of a pair, or all ones. */
@@ -295,15 +324,15 @@ LOCKSTEP_AVX2 static inline uint32_t lockstep_look_avx2(const LockstepPairs *pai
     __m256i same = _mm256_cmpeq_epi64(_mm256_srli_epi64(bucket, 21), _mm256_set1_epi64x((long long)key));
     uint32_t found = (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(same));
     /* Only pairs begin with a zero bit: an empty slot is negative. */
-    if (!found && !_mm256_movemask_pd(_mm256_castsi256_pd(bucket)) && key != UINT64_MAX)
+    uint32_t known = found | (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(bucket)) | (key == UINT64_MAX);
+    if (!known)
         return lockstep_find(pairs, key, at);
-    return found ? (uint32_t)(slot[_tzcnt_u32(found | 8)] & 0x1FFFFF) : UINT32_MAX;
+    return (uint32_t)(slot[_tzcnt_u32(found | 8)] & 0x1FFFFF) | (0 - (uint32_t)!found);
 }
 
 LOCKSTEP_AVX2 static inline uint32_t lockstep_answer_avx2(const LockstepWord *word, const LockstepPairs *pairs, int place)
 {
-    uint32_t product = lockstep_look_avx2(pairs, word->key[place], word->slot[place]);
-    return product == UINT32_MAX ? product : product << 5 | word->lane[place];
+    return lockstep_look_avx2(pairs, word->key[place], word->slot[place]) << 5 | word->lane[place];
 }
 
 LOCKSTEP_AVX2 static inline int lockstep_step_avx2(LockstepWord *word, const LockstepPairs *pairs)
@@ -323,7 +352,7 @@ LOCKSTEP_AVX2 static inline int lockstep_step_avx2(LockstepWord *word, const Loc
     word->best[word->lane[1]] = second;
     best = first < best ? first : best;
     best = second < best ? second : best;
-    if (best == UINT32_MAX)
+    if (best >= LOCKSTEP_NONE)
         return 0;
     lockstep_join(word, pairs, best);
     return 1;
