@@ -13,7 +13,7 @@ from fastbpe.core.atoms_native cimport Atoms
 from fastbpe.core.key cimport key_prefetch
 from fastbpe.core.long_native cimport LongMerger, Memo, is_short
 from fastbpe.core.memory cimport resized
-from fastbpe.core.symbols_native cimport NONE, Symbols
+from fastbpe.core.symbols_native cimport NONE, Symbols, hash_of_padded
 
 cdef extern from "lockstep.h" nogil:
     LockstepRun *lockstep_choose(const char *kind)
@@ -78,7 +78,7 @@ cdef class Merger:
         for at in range(count):
             miss = misses + at
             data = <const uint8_t *>miss.key
-            miss.hashed = self.symbols.hash_of(data, miss.size)
+            miss.hashed = hash_of_padded(data, miss.size, self.symbols.seed, self.symbols.secret)
             key_prefetch(self.symbols.slots + (miss.hashed & self.symbols.slot_mask))
         for at in range(count):
             miss = misses + at
@@ -95,7 +95,7 @@ cdef class Merger:
             word_of[at] = -1
             symbol = NONE
             if miss.symbol != NONE:
-                symbol = self.symbols.find_hashed(data, miss.size, miss.hashed)
+                symbol = self.symbols.check_found(data, miss.size, miss.hashed, miss.symbol)
             # A token that merging makes is what merging its bytes makes.
             if symbol != NONE and (self.whole or symbol < 256 or self.symbols.left[symbol] != NONE):
                 miss.ids[0] = self.symbols.id(symbol)

@@ -10,6 +10,8 @@ cdef extern from "<stdint.h>" nogil:
 
 cdef extern from "hash.h" nogil:
     uint64_t hash_of_bytes(const uint8_t *data, size_t size, uint64_t seed, uint64_t secret)
+    uint64_t hash_of_padded(const uint8_t *data, size_t size, uint64_t seed, uint64_t secret)
+    bint hash_same(const uint8_t *one, const uint8_t *other, size_t size)
 
 cdef extern from "lockstep.h" nogil:
     ctypedef struct LockstepBytes:
@@ -87,6 +89,15 @@ cdef class Symbols:
                 return <uint32_t>self.slots[at] - 1
             at = (at + 1) & self.slot_mask
         return NONE
+
+    cdef inline uint32_t check_found(
+        self, const uint8_t *data, Py_ssize_t size, uint64_t hashed, uint32_t symbol
+    ) noexcept nogil:
+        """Return what find_hashed() does, if first_with() has given `symbol`.  Seven bytes behind may be read."""
+        cdef uint32_t start = self.offset[symbol]
+        if self.offset[symbol + 1] - start == <uint32_t>size and hash_same(self.blob + start, data, size):
+            return symbol
+        return self.find_hashed(data, size, hashed)
 
     cdef inline uint32_t find_hashed(self, const uint8_t *data, Py_ssize_t size, uint64_t hashed) noexcept nogil:
         cdef uint64_t at = hashed & self.slot_mask

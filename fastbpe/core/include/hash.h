@@ -20,6 +20,16 @@ static inline uint64_t hash_fold(uint64_t a, uint64_t b)
 #endif
 }
 
+/* The first bytes of eight, fewer than all, as they lie in memory; zeros for the others. */
+static inline uint64_t hash_lowest(uint64_t word, size_t size)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return size ? word >> (64 - 8 * size) << (64 - 8 * size) : 0;
+#else
+    return word & (((uint64_t)1 << 8 * size) - 1);
+#endif
+}
+
 /* `secret` is odd. */
 static inline uint64_t hash_of_bytes(const uint8_t *data, size_t size, uint64_t seed, uint64_t secret)
 {
@@ -33,6 +43,34 @@ static inline uint64_t hash_of_bytes(const uint8_t *data, size_t size, uint64_t 
     word = 0;
     memcpy(&word, data, size);
     return hash_fold(hash_fold(value ^ word, secret) + seed, secret);
+}
+
+/* The same hash, where up to seven bytes behind the data may be read. */
+static inline uint64_t hash_of_padded(const uint8_t *data, size_t size, uint64_t seed, uint64_t secret)
+{
+    uint64_t value = seed ^ size, word;
+    for (; size >= 8; data += 8, size -= 8) {
+        memcpy(&word, data, 8);
+        value = hash_fold(value ^ word, secret) + seed;
+    }
+    memcpy(&word, data, 8);
+    word = hash_lowest(word, size);
+    return hash_fold(hash_fold(value ^ word, secret) + seed, secret);
+}
+
+/* Whether some bytes are the same, up to seven bytes behind which may be read too. */
+static inline int hash_same(const uint8_t *one, const uint8_t *other, size_t size)
+{
+    uint64_t a, b;
+    for (; size >= 8; one += 8, other += 8, size -= 8) {
+        memcpy(&a, one, 8);
+        memcpy(&b, other, 8);
+        if (a != b)
+            return 0;
+    }
+    memcpy(&a, one, 8);
+    memcpy(&b, other, 8);
+    return !hash_lowest(a ^ b, size);
 }
 
 #endif
