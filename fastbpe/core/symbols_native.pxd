@@ -22,6 +22,8 @@ cdef extern from "lockstep.h" nogil:
 
 cdef enum:
     SHORT = 64                 # bytes: the room of the step-by-step merge
+    SLOT_BITS = 21             # of a slot, for a symbol + 1
+    MAX_SYMBOLS = (1 << SLOT_BITS) - 1
 
 
 @cython.final
@@ -39,7 +41,7 @@ cdef class Symbols:
     cdef uint8_t *flagged      # a symbol whose parts are not made in the order of priority; NULL if there is none
     cdef uint64_t seed         # a vocabulary from a stranger must not be able to choose tokens that collide
     cdef uint64_t secret
-    cdef uint64_t *slots       # upper half of the hash << 32 | symbol + 1; 0: empty
+    cdef uint32_t *slots       # by bytes: upper 11 bits of the hash << 21 | symbol + 1; 0: empty
     cdef uint64_t slot_mask
     cdef uint64_t *pairs       # left << 42 | right << 21 | product; all ones: empty
     cdef uint64_t pair_mask
@@ -82,11 +84,11 @@ cdef class Symbols:
         return hash_of_bytes(data, size, self.seed, self.secret)
 
     cdef inline uint32_t first_with(self, uint64_t hashed) noexcept nogil:
-        """Return the first symbol in the table that has the upper half of a hash, or NONE."""
+        """Return the first symbol in the table that has the upper bits of a hash, or NONE."""
         cdef uint64_t at = hashed & self.slot_mask
         while self.slots[at]:
-            if self.slots[at] >> 32 == hashed >> 32:
-                return <uint32_t>self.slots[at] - 1
+            if self.slots[at] >> SLOT_BITS == hashed >> (32 + SLOT_BITS):
+                return (self.slots[at] & MAX_SYMBOLS) - 1
             at = (at + 1) & self.slot_mask
         return NONE
 
@@ -103,8 +105,8 @@ cdef class Symbols:
         cdef uint64_t at = hashed & self.slot_mask
         cdef uint32_t symbol, start
         while self.slots[at]:
-            if self.slots[at] >> 32 == hashed >> 32:
-                symbol = <uint32_t>self.slots[at] - 1
+            if self.slots[at] >> SLOT_BITS == hashed >> (32 + SLOT_BITS):
+                symbol = (self.slots[at] & MAX_SYMBOLS) - 1
                 start = self.offset[symbol]
                 if self.offset[symbol + 1] - start == <uint32_t>size and memcmp(self.blob + start, data, size) == 0:
                     return symbol

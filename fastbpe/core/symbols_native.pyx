@@ -26,7 +26,6 @@ cdef extern from "pages.h" nogil:
 
 cdef enum:
     AHEAD = 32         # look-ups that are sent for together while loading
-    MAX_SYMBOLS = (1 << 21) - 1
     MAX_BYTES = 1 << 28
 
 
@@ -60,7 +59,7 @@ cdef class Symbols:
         free(self.left)
         free(self.right)
         free(self.flagged)
-        pages_free(self.slots, (self.slot_mask + 1) * sizeof(uint64_t))
+        pages_free(self.slots, (self.slot_mask + 1) * sizeof(uint32_t))
         pages_free(self.pairs, (self.pair_mask + 1) * sizeof(uint64_t))
         free(self.filter)
         free(self.bytes)
@@ -160,8 +159,8 @@ cdef class Symbols:
         self.right = <uint32_t *>resized(self.right, n_symbols, sizeof(uint32_t))
         memset(self.left, 0xFF, n_symbols * sizeof(uint32_t))
         memset(self.right, 0xFF, n_symbols * sizeof(uint32_t))
-        pages_free(self.slots, (self.slot_mask + 1) * sizeof(uint64_t))
-        self.slots = <uint64_t *>pages_alloc(n_slots * sizeof(uint64_t))
+        pages_free(self.slots, (self.slot_mask + 1) * sizeof(uint32_t))
+        self.slots = <uint32_t *>pages_alloc(n_slots * sizeof(uint32_t))
         if not self.slots:
             raise MemoryError
         self.slot_mask = n_slots - 1
@@ -190,7 +189,7 @@ cdef class Symbols:
                 at = hashed[ahead] & self.slot_mask
                 while self.slots[at]:
                     at = (at + 1) & self.slot_mask
-                self.slots[at] = hashed[ahead] >> 32 << 32 | (base + ahead + 1)
+                self.slots[at] = <uint32_t>(hashed[ahead] >> (32 + SLOT_BITS)) << SLOT_BITS | (base + ahead + 1)
 
     cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         """Return the symbol with these bytes, or NONE."""
