@@ -86,6 +86,10 @@ static inline int boxes_lowest(uint64_t bits) { return boxes_count((bits & -bits
 #if (defined(__GNUC__) || defined(__clang__)) && (defined(__x86_64__) || defined(__i386__))
 #include <immintrin.h>
 
+static const uint8_t boxes_numbers[64] = {
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+    32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+
 #define BOXES_TARGET __attribute__((target("avx512bw,avx512vbmi,avx512vbmi2,bmi,bmi2,popcnt")))
 #define BOXES_NAME(name) name##_avx512
 #define BOXES_WIDTH 64
@@ -107,6 +111,7 @@ typedef __m512i boxes_avx512;
     _mm512_maskz_permutex2var_epi8((uint64_t)~_mm512_movepi8_mask(bytes), LOAD(ascii), bytes, LOAD((ascii) + 4))
 #define WIDE_CLASSES 4 /* fewer are faster one by one */
 #define COMPRESS(to, from, bits) _mm512_storeu_si512((void *)(to), _mm512_maskz_compress_epi8(bits, LOAD(from)))
+#define PLACES(bits) _mm512_maskz_compress_epi8(bits, LOAD(boxes_numbers)) /* the numbers of the bits that are set */
 #define BOXES_BMI2 1
 #include "boxes_vector.h"
 

@@ -247,6 +247,15 @@ BOXES_TARGET static int BOXES_NAME(boxes_flatten)(const Decided *decided, int bl
     for (; block < blocks && !(decided->unsure[block] & decided->on[block]); block++) {
         uint64_t bits = decided->on[block];
         uint32_t *next = ends + BOXES_COUNT(bits), base = (uint32_t)block * 64;
+#if defined(PLACES)
+        VECTOR places = PLACES(bits);
+        do {
+            const VECTOR some = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(places));
+            STORE(ends, _mm512_add_epi32(some, _mm512_set1_epi32((int)base)));
+            places = _mm512_alignr_epi64(places, places, 2);
+            ends += 16;
+        } while (ends < next);
+#else
         do { /* a loop of fixed length foresees its end; most blocks have under 16 */
             int at;
             for (at = 0; at < 16; at++) {
@@ -259,6 +268,7 @@ BOXES_TARGET static int BOXES_NAME(boxes_flatten)(const Decided *decided, int bl
             }
             ends += 16;
         } while (bits);
+#endif
         ends = next;
     }
     *to = ends;
@@ -285,4 +295,5 @@ BOXES_TARGET static int BOXES_NAME(boxes_flatten)(const Decided *decided, int bl
 #undef BOXES_COUNT
 #undef CLASSES
 #undef COMPRESS
+#undef PLACES
 #undef WIDE_CLASSES
