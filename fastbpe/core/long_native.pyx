@@ -1,10 +1,11 @@
 """Long pretokens, and those of ideographs, for merge_native.
 
-Ideographs are parted where no token crosses, and what is left of them is merged by characters where these are tokens from
-the beginning.  A few runs of one byte each are merged a run at a time, and what is short is merged step by step.  All others are encoded by backtracking with pair validity, as in rust-gems' `bpe` (GitHub,
-2024): a sequence of symbols is the result of merging exactly if each two neighbours are the result of merging their
-bytes, and each text has one such sequence.  Take the longest symbol that fits behind the one before; at a dead end step
-back.  No position is left twice, so the time is linear.  DESIGN.md has the proofs.
+Ideographs are parted where no token crosses.  A few runs of one byte each are merged a run at a time, and what is short
+is merged step by step, by characters where these are tokens from the beginning.  All others are encoded by backtracking
+with pair validity, as in rust-gems' `bpe` (GitHub, 2024): a sequence of symbols is the result of merging exactly if each
+two neighbours are the result of merging their bytes, and each text has one such sequence.  Take the longest symbol that
+fits behind the one before; at a dead end step back.  No position is left twice, so the time is linear.  DESIGN.md has
+the proofs.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -14,7 +15,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from fastbpe.core.atoms_native cimport LockstepAtom
 from fastbpe.core.characters_native cimport (
-    ABSENT, CODES, HARD, NARROW, SOLVE, TWO, Characters, Window, length_of, may_cross, put_character,
+    ABSENT, CODES, HARD, NARROW, SOLVE, TWO, Characters, Window, get_character, length_of, may_cross, put_character,
 )
 from fastbpe.core.key cimport KEY_LONGEST, KeySecret, key_hash_plain, key_make
 from fastbpe.core.memory cimport is_ready, resized, set_ready, zeroed
@@ -273,10 +274,43 @@ cdef class LongMerger:
 
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
         """Write the ids of a few bytes; return how many."""
-        cdef Py_ssize_t count = self.symbols.merge_short(data, size, out), at
+        cdef Py_ssize_t count = self._merge_few(data, size, out), at
         for at in range(count):
             out[at] = self.symbols.id(out[at])
         return count
+
+    cdef Py_ssize_t _merge_few(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
+        """Merge up to SHORT bytes, beginning with the characters that are atoms; return how many symbols there are."""
+        cdef uint32_t products[SHORT]
+        cdef uint32_t code = 0
+        cdef Py_ssize_t at = 0, count = 0, first, length
+        cdef const LockstepAtom *atom
+        while at < size:
+            length = get_character(data + at, size - at, &code)
+            if length == 0:  # no UTF-8, which atoms rest on
+                return self.symbols.merge_short(data, size, out)
+            first = count
+            atom = self.atoms + code
+            if 1 < length < 4 and atom.symbol and not (
+                at and (atom.ascii if data[at - 1] < 0x80 else atom.before >> (data[at - 1] & 63)) & 1
+            ) and not (
+                at + length < size
+                and (atom.ascii >> 1 if data[at + length] < 0x80 else atom.after >> (data[at + length] & 63)) & 1
+            ):
+                out[count] = atom.symbol
+                count += 1
+                at += length
+            else:
+                for at in range(at, at + length):
+                    out[count] = data[at]
+                    count += 1
+                at += 1
+            for first in range(max(first, <Py_ssize_t>1), count):
+                if out[first - 1] < 256 and out[first] < 256:
+                    products[first - 1] = self.symbols.bytes[out[first - 1] << 8 | out[first]].product
+                else:
+                    products[first - 1] = self.symbols.join(out[first - 1], out[first])
+        return self.symbols.merge_products(out, products, count)
 
     # ------------------------------------------------------------ runs of one byte
 
