@@ -256,7 +256,11 @@ class Tokenizer:
             dtype: uint32, or uint16 if the vocabulary has at most 65,536 ids.
         """
         wanted = dtype if dtype is np.uint32 else self._dtype(dtype, "encode_to_numpy()")
-        ids: NDArray[Any] = self._encode(text, allowed_special, disallowed_special, "encode_to_numpy()")
+        ids: NDArray[Any] | None = None
+        if allowed_special is _NOTHING and disallowed_special is _ALL:  # as in encode()
+            ids = self._encode_text(text, self._default)
+        if ids is None:
+            ids = self._encode(text, allowed_special, disallowed_special, "encode_to_numpy()")
         return ids if wanted is np.uint32 else ids.astype(wanted, copy=False)
 
     def encode_into(
