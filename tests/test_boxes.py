@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,12 +41,25 @@ def test_what_runs_tell():
         assert tables.boxes.tails[space, [letter, line]].tolist() == ([0, 0] if name == "gpt2" else [ON, 0])
 
 
+OWN = {  # groups that fall apart, and some that do not
+    "five or one": r"\d{5}|\d|\s|\D+",
+    "three and no more": r"\d{3}(?!\D)|\d|\D+",
+    "one or four": r"\d(?:\d{3})?|\D+",
+    "five of two kinds": r"\d[\d\t]{4}|\s|\S",
+    "up to four": r"\d{1,4}|\s+(?!\S)|\s|[^\d\s]+",
+    "spaces in pairs": r" {2}|\n+ ?| |[^ \n]+",
+}
+
+
 @pytest.mark.native_only
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", [*NAMED, *OWN])
 def test_runs_of_one_class_at_every_place(vectors, name):
     """Also where a chunk of 4096 bytes or a block of 64 ends, and with the end of the text behind them."""
     native = backend_modules("native")
-    tables = compile_sequence(NAMED[name])
+    tables = compile_sequence(NAMED[name]) if name in NAMED else compile_split(OWN[name], True)
+    if name in OWN:
+        tables = replace(tables, boxes=find_boxes(tables.dfa, tables.class_of()))
+        assert tables.boxes is not None
     slow, fast = native.Splitter(tables, vectors="none"), native.Splitter(tables, vectors=vectors)
     rng = random.Random(len(name))
     ends = ["", "a", "\n", "1", "!", "'s", " ", "\t", "中", "é", "\u3000", "٣", "\u00a0\n", " \n", "/"]

@@ -354,7 +354,7 @@ cdef class Splitter:
                     scan.given = scan.start
                     found.count = ends - found.ends
                     return scan.position < size
-                at = scan.end - base
+                at = max(at, scan.end - base)  # never less, unless boxes are wrong: what is written stays in the chunk
                 ends[0] = <uint32_t>at
                 ends += 1
                 if at >= last:

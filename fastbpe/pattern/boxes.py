@@ -190,8 +190,24 @@ def _periods(dfa: NDArray[np.uint16], coarse: NDArray[np.uint8]) -> NDArray[np.u
             if state == DEAD:
                 periods[number] = length if cell & MAY_END and length < 256 else 0
                 break
+            # A part of a group that falls apart where the run ends has boundaries inside.
+            if not _holds(dfa, state):
+                break
             length += 1
     return periods
+
+
+def _holds(dfa: NDArray[np.uint16], state: int) -> bool:
+    """Return whether a pretoken has all the characters that led to a state, whatever follows."""
+    seen, todo = {DEAD}, [state]
+    while todo:
+        here = todo.pop()
+        open_ends = [int(cell) for cell in dfa[here] if not cell & MAY_END]
+        if DEAD in open_ends:  # also where the text ends, which is the last column
+            return False
+        todo += [cell for cell in open_ends if cell not in seen]
+        seen.update(open_ends)
+    return True
 
 
 class _Ways:
