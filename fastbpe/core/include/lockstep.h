@@ -1,7 +1,8 @@
 /* Many short pretokens merged at once, one step of each in turn.
  *
  * A step of one pretoken has to wait for two look-ups in a large table.  They are sent for when it ends, and while they
- * are on their way the other pretokens do theirs.  Nothing in a step depends on a branch that cannot be foreseen. */
+ * are on their way the other pretokens do theirs.  Of what a step does only whether it is the last is a branch that cannot
+ * be foreseen. */
 #ifndef FASTBPE_LOCKSTEP_H
 #define FASTBPE_LOCKSTEP_H
 
