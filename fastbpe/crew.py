@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ class Crew:
             for number in range(1, threads):
                 helpers.append(threading.Thread(target=self._help, args=(work, number)))
                 try:
-                    helpers[-1].start()
+                    _start(helpers[-1])
                 except RuntimeError:  # no more threads, or the interpreter is about to end: fewer do the same
                     helpers.pop()
                     break
@@ -90,6 +91,22 @@ class Crew:
                 self._waiting.put(None)  # for the others
                 return
             yield job
+
+
+def _start(helper: threading.Thread) -> None:
+    """Start a thread; a signal that comes meanwhile waits, where the system can do that.
+
+    An interrupt within `start` may leave a lock of `threading` taken, and the new thread waiting for it for ever.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        helper.start()
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        helper.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _see_end(helper: threading.Thread) -> None:
