@@ -106,6 +106,22 @@ def test_what_was_seen_is_still_there_when_the_table_has_grown(make):
         assert (encoder.encode_text(text) == ids).all()
 
 
+@pytest.mark.parametrize("width", [10, 24, 60])
+def test_ids_that_were_overwritten_are_found_again(make, width):
+    """The ring has 16,384 numbers at least; a few hundred words that come again and again live through many rounds of it."""
+    native, encoder, rng = backend_modules("native"), make("gpt2"), random.Random(width)
+    small = native.Encoder(encoder.splitter, encoder.merger, cache_bytes=1)
+    known, expected = [], []
+    for _ in range(12):
+        new = ["".join(rng.choices(string.ascii_lowercase + "éя", k=width)) for _ in range(700)]
+        known = known[-100:] + new[:100]
+        for text in (" ".join(new * 2), " ".join(known)):
+            assert (small.encode_text(text) == encoder.encode(text.encode())).all()
+            expected.append((text, encoder.encode_text(text)))
+    for text, ids in expected:
+        assert (small.encode_text(text) == ids).all()
+
+
 def test_eight_nuls_are_no_empty_place(make):
     """Bytes 8 to 15 of a pretoken are the second word of its key, and an empty place has a zero there."""
     encoder, rng = make("gpt2"), random.Random(5)
