@@ -25,6 +25,7 @@ cdef enum:
     CACHE_BYTES = 48 << 20
     SLICE = 1 << 20        # as in split_native
     TEXT = 1 << 15         # characters that are turned into UTF-8 at once
+    SHORT = 1 << 10        # characters of a text that is copied, so that what is behind it may be read
     SMALL = 1 << 11        # bytes of a text for which other threads may wait
     IDLE = 2               # tables kept between calls
     CUT_WINDOW = 1 << 10   # characters in which a place for a cut is looked for
@@ -253,7 +254,7 @@ cdef class Encoder:
         self, const StrData *text, Py_ssize_t begin, Py_ssize_t end, Table table, object check
     ) except -1 nogil:
         """Append the ids of a str from one place to another, its ends or what cut() gave; return 0 at a surrogate."""
-        if text.ascii:
+        if text.ascii and text.size > SHORT:
             self.encode_whole(text.data + begin, text.size - begin, end - begin, table, check)
             return 1
         try:
