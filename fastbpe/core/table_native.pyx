@@ -83,6 +83,8 @@ cdef class Table:
         self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
         if not (self.buckets and self.out and self.misses and self.memo and self.sights):
             raise MemoryError
+        if cache_bytes:  # it will be used more than once
+            pages_touch(self.buckets, 0, FIRST_BUCKETS * sizeof(KeyBucket))
 
     def __dealloc__(self):
         pages_free(self.buckets, self.most_buckets * sizeof(KeyBucket))

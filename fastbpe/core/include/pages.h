@@ -10,6 +10,9 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+#if !defined(MADV_POPULATE_WRITE)
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 #define FASTBPE_HUGE ((size_t)2 << 20)
 #define PAGES_ROUND(size) (((size) + 0xFFFF) & ~(size_t)0xFFFF) /* 64 KB: the largest page of Linux */
 
@@ -37,11 +40,13 @@ static inline void *pages_alloc(size_t size) { return pages_map(size, size < FAS
 /* The same for a table that begins small and grows where it is: its first 2 MB are small pages. */
 static inline void *pages_reserve(size_t size) { return pages_map(size, FASTBPE_HUGE); }
 
-/* Write to each page of a part that will be used at random at once.  A page that is read before it is written is mapped
- * twice, and the second time every processor is told. */
+/* Have each page of a part, whose ends are ends of pages, that will be used at random at once.  A page that is read before
+ * it is written is mapped twice, and the second time every processor is told. */
 static inline void pages_touch(void *memory, size_t begin, size_t end)
 {
     size_t at;
+    if (!madvise((char *)memory + begin, end - begin, MADV_POPULATE_WRITE))
+        return;
     for (at = begin; at < end; at += begin >= FASTBPE_HUGE ? FASTBPE_HUGE : 4096)
         ((volatile char *)memory)[at] = 0;
 }
