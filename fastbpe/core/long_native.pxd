@@ -61,6 +61,7 @@ cdef class LongMerger:
     ) except -1 nogil
     cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil
     cdef Py_ssize_t _step_by_step(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil
+    cdef Py_ssize_t _lay_out(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef Py_ssize_t _merge_few(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef Py_ssize_t _merge_runs(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil

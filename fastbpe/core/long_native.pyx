@@ -19,7 +19,7 @@ from fastbpe.core.characters_native cimport (
 )
 from fastbpe.core.key cimport KEY_LONGEST, KeySecret, key_hash_plain, key_make
 from fastbpe.core.memory cimport is_ready, resized, set_ready, zeroed
-from fastbpe.core.symbols_native cimport NONE, SHORT, Symbols
+from fastbpe.core.symbols_native cimport NONE, SHORT, LockstepBytes, Symbols
 from fastbpe.core.trie_native cimport Trie
 
 from os import urandom as _urandom
@@ -267,7 +267,7 @@ cdef class LongMerger:
         cdef Py_ssize_t count, at
         if size <= SHORT:
             return self._ids_of(data, size, out)
-        count = self.symbols.merge_queue(data, <uint32_t>size, out, False)
+        count = self.symbols.merge_queue(out, <uint32_t>self._lay_out(data, size, out), NULL)
         for at in range(count):
             out[at] = self.symbols.id(out[at])
         return count
@@ -280,16 +280,27 @@ cdef class LongMerger:
         return count
 
     cdef Py_ssize_t _merge_few(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
-        """Merge up to SHORT bytes, beginning with the characters that are atoms; return how many symbols there are."""
+        """Merge up to SHORT bytes; return how many symbols there are."""
         cdef uint32_t products[SHORT]
-        cdef uint32_t code = 0
-        cdef Py_ssize_t at = 0, count = 0, first, length
+        cdef Py_ssize_t count = self._lay_out(data, size, out), at
+        for at in range(count - 1):
+            products[at] = self.symbols.product(out[at], out[at + 1])
+        return self.symbols.merge_products(out, products, count)
+
+    cdef Py_ssize_t _lay_out(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
+        """Write the symbols that merging may begin with: characters that are atoms, joins of two bytes that are sure (as
+        in lockstep.h), and bytes; return how many.
+        """
+        cdef const LockstepBytes *bytes = self.symbols.bytes
+        cdef uint32_t code = 0, product
+        cdef Py_ssize_t at = 0, count = 0, length
         cdef const LockstepAtom *atom
         while at < size:
             length = get_character(data + at, size - at, &code)
             if length == 0:  # no UTF-8, which atoms rest on
-                return self.symbols.merge_short(data, size, out)
-            first = count
+                for at in range(size):
+                    out[at] = data[at]
+                return size
             atom = self.atoms + code
             if 1 < length < 4 and atom.symbol and not (
                 at and (atom.ascii if data[at - 1] < 0x80 else atom.before >> (data[at - 1] & 63)) & 1
@@ -300,17 +311,23 @@ cdef class LongMerger:
                 out[count] = atom.symbol
                 count += 1
                 at += length
-            else:
-                for at in range(at, at + length):
-                    out[count] = data[at]
+                continue
+            if length == 1 and at + 1 < size and data[at + 1] < 0x80:
+                product = bytes[code << 8 | data[at + 1]].product
+                if (
+                    (at == 0 or product < bytes[<uint32_t>data[at - 1] << 8 | code].first)
+                    and (at + 2 == size or product < bytes[<uint32_t>data[at + 1] << 8 | data[at + 2]].first)
+                    and product != NONE
+                ):
+                    out[count] = product
                     count += 1
-                at += 1
-            for first in range(max(first, <Py_ssize_t>1), count):
-                if out[first - 1] < 256 and out[first] < 256:
-                    products[first - 1] = self.symbols.bytes[out[first - 1] << 8 | out[first]].product
-                else:
-                    products[first - 1] = self.symbols.join(out[first - 1], out[first])
-        return self.symbols.merge_products(out, products, count)
+                    at += 2
+                    continue
+            for at in range(at, at + length):
+                out[count] = data[at]
+                count += 1
+            at += 1
+        return count
 
     # ------------------------------------------------------------ runs of one byte
 
@@ -427,7 +444,7 @@ cdef class LongMerger:
         cdef Py_ssize_t count
         out = <uint32_t *>resized(NULL, size, sizeof(uint32_t))
         try:
-            count = self.symbols.merge_queue(data, size, out, False)
+            count = self.symbols.merge_queue(out, <uint32_t>self._lay_out(data, size, out), NULL)
             return count == 2 and out[0] == left and out[1] == right
         finally:
             free(out)
@@ -456,7 +473,7 @@ cdef class LongMerger:
                         PyErr_CheckSignals()
                 if steps > PATIENCE * <uint64_t>size + 4096 and size < <Py_ssize_t>NONE:
                     # Thousands of tokens that are prefixes of each other: a vocabulary made to hurt.
-                    return self.symbols.merge_queue(data, <uint32_t>size, out, False)
+                    return self.symbols.merge_queue(out, <uint32_t>self._lay_out(data, size, out), NULL)
                 if symbol != NONE:
                     end = position + offset[symbol + 1] - offset[symbol]
                     if dead[end >> 3] >> (end & 7) & 1 or (

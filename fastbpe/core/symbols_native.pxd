@@ -65,16 +65,12 @@ cdef class Symbols:
     cdef int _index_pairs(self) except -1
     cdef int _flag(self) except -1
     cdef uint32_t find(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
-    cdef uint32_t _rank(
-        self, uint32_t left, uint32_t right, const uint8_t *data, Py_ssize_t size, bint loading
-    ) noexcept nogil
+    cdef uint32_t _rank(self, uint32_t left, uint32_t right, const uint8_t *data, Py_ssize_t size) noexcept nogil
     cdef Py_ssize_t merge_products(self, uint32_t *out, uint32_t *products, Py_ssize_t size) noexcept nogil
     cdef Py_ssize_t merge_short(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
-    cdef Py_ssize_t merge_queue(
-        self, const uint8_t *data, uint32_t size, uint32_t *out, bint loading
-    ) except -1 nogil
+    cdef Py_ssize_t merge_queue(self, uint32_t *out, uint32_t size, const uint8_t *data) except -1 nogil
     cdef Py_ssize_t _merge_linked(
-        self, const uint8_t *data, uint32_t size, uint32_t *out, Heap *heap, uint32_t *links, bint loading
+        self, uint32_t *out, uint32_t size, const uint8_t *data, Heap *heap, uint32_t *links
     ) except -1 nogil
 
     cdef inline uint32_t id(self, uint32_t symbol) noexcept nogil:
@@ -125,3 +121,7 @@ cdef class Symbols:
                 return <uint32_t>(self.pairs[at] & ((1 << 21) - 1))
             at = (at + 1) & self.pair_mask
         return NONE
+
+    cdef inline uint32_t product(self, uint32_t left, uint32_t right) noexcept nogil:
+        """The same; two bytes have a table of their own."""
+        return self.bytes[left << 8 | right].product if left < 256 and right < 256 else self.join(left, right)

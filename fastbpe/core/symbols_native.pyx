@@ -197,7 +197,7 @@ cdef class Symbols:
 
     cdef _realize(self, merges):
         """Find the realized pair of each token by merging its bytes; return the rank of each (None: unreachable)."""
-        cdef uint32_t symbol, size, longest = 0, rank
+        cdef uint32_t symbol, size, longest = 0, rank, at
         cdef uint32_t *out
         ranks = [] if merges is not None else None
         if merges is not None:
@@ -210,8 +210,10 @@ cdef class Symbols:
                 size = self.offset[symbol + 1] - self.offset[symbol]
                 rank = NONE
                 # Stops at two parts, which the last merge joins, if they join to this token.
-                if self.merge_queue(self.blob + self.offset[symbol], size, out, True) == 2:
-                    rank = self._rank(out[0], out[1], self.blob + self.offset[symbol], size, True)
+                for at in range(size):
+                    out[at] = self.blob[self.offset[symbol] + at]
+                if self.merge_queue(out, size, self.blob + self.offset[symbol]) == 2:
+                    rank = self._rank(out[0], out[1], self.blob + self.offset[symbol], size)
                     if rank != NONE:
                         self.left[symbol] = out[0]
                         self.right[symbol] = out[1]
@@ -329,16 +331,11 @@ cdef class Symbols:
             )
         return 0
 
-    cdef uint32_t _rank(
-        self, uint32_t left, uint32_t right, const uint8_t *data, Py_ssize_t size, bint loading
-    ) noexcept nogil:
-        """Return the rank of joining two symbols whose bytes are `data`, or NONE.
-
-        While loading, the vocabulary or the merge list decides; later the realized pairs.
+    cdef uint32_t _rank(self, uint32_t left, uint32_t right, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+        """Return the rank of joining two symbols whose bytes are `data`, or NONE, while loading: as the vocabulary or the
+        merge list has it.
         """
         cdef uint64_t key, at
-        if not loading:
-            return self.join(left, right)
         if not self.listed:
             return self.find(data, size)
         key = <uint64_t>left << 32 | right
@@ -386,12 +383,10 @@ cdef class Symbols:
                 products[place - 1] = self.join(out[place - 1], best)
         return size
 
-    cdef Py_ssize_t merge_queue(
-        self, const uint8_t *data, uint32_t size, uint32_t *out, bint loading
-    ) except -1 nogil:
-        """Merge with the pairs in a heap, O(n log n): while loading, and where validity cannot be told from the pairs.
+    cdef Py_ssize_t merge_queue(self, uint32_t *out, uint32_t size, const uint8_t *data) except -1 nogil:
+        """Merge symbols in place with the pairs in a heap, O(n log n): for many, or while loading; return how many are left.
 
-        While loading it stops at two symbols.
+        While loading the symbols are the bytes of `data`, and it stops at two of them; else that is NULL.
         """
         cdef Heap heap
         cdef uint32_t *links = NULL
@@ -401,13 +396,13 @@ cdef class Symbols:
         try:
             heap.items = <uint64_t *>resized(NULL, size, sizeof(uint64_t))
             links = <uint32_t *>resized(NULL, 3 * <size_t>size, sizeof(uint32_t))
-            return self._merge_linked(data, size, out, &heap, links, loading)
+            return self._merge_linked(out, size, data, &heap, links)
         finally:
             free(heap.items)
             free(links)
 
     cdef Py_ssize_t _merge_linked(
-        self, const uint8_t *data, uint32_t size, uint32_t *out, Heap *heap, uint32_t *links, bint loading
+        self, uint32_t *out, uint32_t size, const uint8_t *data, Heap *heap, uint32_t *links
     ) except -1 nogil:
         cdef uint32_t *after = links
         cdef uint32_t *before = links + size
@@ -415,24 +410,23 @@ cdef class Symbols:
         cdef uint32_t at, gone, count = size, renewed, end
         cdef uint64_t item
         for at in range(size):
-            out[at] = data[at]
             after[at] = at + 1
             before[at] = at - 1
             ranks[at] = NONE
             if at + 1 < size:
-                ranks[at] = self._rank(data[at], data[at + 1], data + at, 2, loading)
+                ranks[at] = self._rank(out[at], out[at + 1], data + at, 2) if data else self.product(out[at], out[at + 1])
             if ranks[at] != NONE:
                 heap.items[heap.size] = <uint64_t>ranks[at] << 32 | at
                 heap.size += 1
         heap_build(heap)
-        while heap.size and (count > 2 or not loading):
+        while heap.size and (count > 2 or not data):
             item = heap.items[0]
             heap_pop(heap)
             at = <uint32_t>item
             if ranks[at] != item >> 32:
                 continue  # out of date
             gone = after[at]
-            out[at] = self.listed_product[ranks[at]] if loading and self.listed else ranks[at]
+            out[at] = self.listed_product[ranks[at]] if data and self.listed else ranks[at]
             ranks[gone] = NONE
             after[at] = after[gone]
             if after[at] < size:
@@ -442,9 +436,11 @@ cdef class Symbols:
             while True:
                 ranks[renewed] = NONE
                 if after[renewed] < size:
-                    end = after[after[renewed]]
-                    ranks[renewed] = self._rank(
-                        out[renewed], out[after[renewed]], data + renewed, end - renewed, loading
+                    gone = after[renewed]
+                    end = after[gone]
+                    ranks[renewed] = (
+                        self._rank(out[renewed], out[gone], data + renewed, end - renewed) if data
+                        else self.product(out[renewed], out[gone])
                     )
                     if ranks[renewed] != NONE:
                         heap_push(heap, <uint64_t>ranks[renewed] << 32 | renewed)
