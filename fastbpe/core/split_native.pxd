@@ -1,5 +1,5 @@
 cimport cython
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "boxes.h" nogil:
     enum:
@@ -26,7 +26,8 @@ cdef extern from "boxes.h" nogil:
 
     ctypedef struct BoxesCode:
         void (*decide)(
-            const Boxes *boxes, const uint8_t *data, int size, const uint8_t *before, int final, Decided *decided
+            const Boxes *boxes, const uint8_t *data, int size, const uint8_t *before, int64_t open, int final,
+            Decided *decided
         ) noexcept nogil
         int (*flatten)(const Decided *decided, int block, int blocks, uint32_t **to) noexcept nogil
 

@@ -329,7 +329,7 @@ cdef class Splitter:
         if last == 0:
             return 0
         self._context(data, scan, before)
-        self.code.decide(&self.boxes, chunk, <int>length, before, last == length, &decided)
+        self.code.decide(&self.boxes, chunk, <int>length, before, -start, last == length, &decided)
         blocks = <int>((last + 63) // 64)
         if start == 0:
             decided.on[0] &= ~<uint64_t>1  # that boundary is known
@@ -397,7 +397,7 @@ cdef class Splitter:
         scan_reset(&scan)
         scan.position = begin
         self._context(data, &scan, before)
-        self.code.decide(&self.boxes, data + begin, <int>length, before, False, &decided)
+        self.code.decide(&self.boxes, data + begin, <int>length, before, -1, False, &decided)
         for block in range(<int>((last + 63) // 64)):
             sure = decided.on[block] & ~decided.unsure[block]
             if sure and 64 * block + boxes_lowest(sure) < last:

@@ -39,9 +39,10 @@ typedef struct {
 } Decided;
 
 /* Decides the characters of `size` bytes, at most BOXES_CHUNK, which begin with a character and end with one; `before`
- * are the classes of the three before them.  Unless the text is `final`, the last character stays undecided. */
+ * are the classes of the three before them, and a pretoken begins `open` bytes before them, unless that is negative.
+ * Unless the text is `final`, the last character stays undecided. */
 typedef void BoxesDecide(
-    const Boxes *boxes, const uint8_t *data, int size, const uint8_t before[3], int final, Decided *decided);
+    const Boxes *boxes, const uint8_t *data, int size, const uint8_t before[3], int64_t open, int final, Decided *decided);
 
 /* Writes the places of the bits in `on`, block after block, and up to 15 numbers of no meaning behind them.  Returns the
  * block that it stops before: the first with a case for the automaton, or `blocks`. */
@@ -68,6 +69,18 @@ static inline uint8_t boxes_class(const Boxes *boxes, const uint8_t *data)
     if (block >= 17408) /* never in UTF-8 */
         block = 0;
     return boxes->stage2[boxes->stage1[block] * 64 + (data[3] & 63)];
+}
+
+/* Whether the `open` bytes before `data` are ASCII of a class, and no more than its period. */
+static inline int boxes_run_before(const Boxes *boxes, const uint8_t *data, uint8_t of_class, int64_t open)
+{
+    int at;
+    if (open < 0 || open > boxes->periods[of_class])
+        return 0;
+    for (at = 1; at <= open; at++)
+        if (data[-at] >= 0x80 || boxes_class(boxes, data - at) != of_class)
+            return 0;
+    return 1;
 }
 
 static inline int boxes_count(uint64_t bits) /* without an instruction for it: Warren, "Hacker's Delight", 5-1 */

@@ -146,33 +146,43 @@ BOXES_TARGET static void BOXES_NAME(boxes_test)(const Boxes *boxes, const uint8_
 
 /* Decides what the rules leave to the automaton where a run of one class tells it.  The class 0 tells nothing: it is also
  * that of bytes in the middle of a character. */
-BOXES_TARGET static void BOXES_NAME(boxes_settle)(const Boxes *boxes, const uint8_t *classes, int size, Decided *decided)
+BOXES_TARGET static void BOXES_NAME(boxes_settle)(
+    const Boxes *boxes, const uint8_t *data, const uint8_t *classes, int size, int64_t open, Decided *decided)
 {
-    int block, blocks = (size + 63) / 64, begin = 0, end = 0; /* of the last run */
+    int block, blocks = (size + 63) / 64, begin = 0, end = 0; /* of the last run, */
+    int next = 0, known = 0; /* and of a pretoken in it, if that is known */
     for (block = 0; block < blocks; block++) {
         uint64_t doubtful = decided->unsure[block];
         for (; doubtful; doubtful &= doubtful - 1) {
             const int at = 64 * block + boxes_lowest(doubtful);
             const uint64_t bit = doubtful & -doubtful;
             const uint8_t here = classes[at];
+            const int period = boxes->periods[here];
             int verdict = 0;
             if (!here || classes[at + 1] != here)
                 continue;
             if (at >= end) {
                 uint64_t other = 0;
                 begin = at;
-                if (boxes->periods[here])
+                if (period)
                     while (begin > 0 && classes[begin - 1] == here)
                         begin--;
                 for (end = at; !other && end < size; end += other ? boxes_lowest(other) : BOXES_WIDTH)
                     other = NONZERO(XOR(LOAD(classes + end), EACH(here)));
+                known = !begin && boxes_run_before(boxes, data, here, open);
+                next = known ? -(int)open : 0;
             }
-            if (boxes->periods[here] && begin < at) {
-                const uint64_t sure = decided->on[begin / 64] & ~decided->unsure[begin / 64];
-                if (begin > 0 && sure >> begin % 64 & 1)
-                    verdict = (at - begin) % boxes->periods[here] ? BOXES_OFF : BOXES_ON;
-            } else if (end < size && decided->leads[end / 64] >> end % 64 & 1)
+            if (period && !known && begin && begin < at) {
+                known = (decided->on[begin / 64] & ~decided->unsure[begin / 64]) >> begin % 64 & 1;
+                next = begin;
+            }
+            if (period && known) {
+                while (next < at)
+                    next += period;
+                verdict = next == at ? BOXES_ON : BOXES_OFF;
+            } else if (end < size && decided->leads[end / 64] >> end % 64 & 1) {
                 verdict = boxes->tails[here][classes[end]];
+            }
             if (verdict)
                 decided->unsure[block] &= ~bit;
             if (verdict == BOXES_OFF)
@@ -182,7 +192,7 @@ BOXES_TARGET static void BOXES_NAME(boxes_settle)(const Boxes *boxes, const uint
 }
 
 BOXES_TARGET static void BOXES_NAME(boxes_decide)(
-    const Boxes *boxes, const uint8_t *data, int size, const uint8_t before[3], int final, Decided *decided)
+    const Boxes *boxes, const uint8_t *data, int size, const uint8_t before[3], int64_t open, int final, Decided *decided)
 {
     uint8_t last[68], *classes = decided->bytes + BOXES_LEFT, *characters = classes, *end;
     uint64_t all = ~(uint64_t)0;
@@ -238,7 +248,7 @@ BOXES_TARGET static void BOXES_NAME(boxes_decide)(
         decided->on[blocks - 1] &= inside;
         decided->unsure[blocks - 1] &= inside;
     }
-    BOXES_NAME(boxes_settle)(boxes, classes, size, decided);
+    BOXES_NAME(boxes_settle)(boxes, data, classes, size, open, decided);
 }
 
 BOXES_TARGET static int BOXES_NAME(boxes_flatten)(const Decided *decided, int block, int blocks, uint32_t **to)
