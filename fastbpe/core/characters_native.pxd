@@ -48,10 +48,9 @@ cdef class Characters:
     cdef uint64_t near[256]   # by the byte behind a boundary: a bit for the low six of the one before
     cdef uint16_t *lengths    # by both: a bit for each two lengths that a key in `touching` has there
 
-    cdef int note(self, const uint8_t *data, Py_ssize_t size) except -1
+    cdef int note(self, const uint8_t *data, Py_ssize_t size, uint32_t number) except -1
     cdef bint set_alone(self, uint32_t code, const uint32_t *ids, Py_ssize_t count) noexcept nogil
     cdef Py_ssize_t next_met(self, Py_ssize_t at, uint8_t *data, Py_ssize_t *cut) noexcept
-    cdef void set_met(self, Py_ssize_t at, uint32_t value) noexcept
     cdef void set_met_two(self, Py_ssize_t at) noexcept
     cdef uint32_t _boundary(self, const uint8_t *data, Py_ssize_t before, Py_ssize_t after, uint64_t key) noexcept nogil
     cdef Py_ssize_t read(self, const uint8_t *data, Py_ssize_t size, Window *window) noexcept nogil

@@ -56,7 +56,7 @@ cdef inline uint64_t touching_key(const uint8_t *boundary, Py_ssize_t before, Py
 
 
 cdef int add(Entries *entries, uint64_t entry, int shift) except -1:
-    """Add an entry unless one with the same key is there; the key is what stands above `shift` bits."""
+    """Add an entry; of two with the same key, which stands above `shift` bits, the lower one stays."""
     cdef uint64_t *old = entries.slots
     cdef uint64_t at, place, mask = 2 * entries.mask + 1
     if 2 * entries.count > entries.mask:
@@ -72,6 +72,7 @@ cdef int add(Entries *entries, uint64_t entry, int shift) except -1:
     place = spread(entry >> shift) & entries.mask
     while entries.slots[place]:
         if entries.slots[place] >> shift == entry >> shift:
+            entries.slots[place] = min(entries.slots[place], entry)
             return 0
         place = (place + 1) & entries.mask
     entries.slots[place] = entry
@@ -93,8 +94,8 @@ cdef class Characters:
         free(self.met.slots)
         free(self.touching.slots)
 
-    cdef int note(self, const uint8_t *data, Py_ssize_t size) except -1:
-        """Note the boundaries that a token lies across.  What cannot be part of UTF-8 text lies across none."""
+    cdef int note(self, const uint8_t *data, Py_ssize_t size, uint32_t number) except -1:
+        """Note the boundaries that a token with an id lies across.  What cannot be part of UTF-8 text lies across none."""
         cdef Py_ssize_t start = 0, at = 0, length
         cdef uint32_t left = CODES, right = CODES
         cdef bint whole, next_whole
@@ -116,7 +117,9 @@ cdef class Characters:
             if length < 4 and at - start < 4:
                 if whole and next_whole:
                     if left >= WIDE or right >= WIDE:
-                        add(&self.met, (<uint64_t>left << 16 | right) << 32 | SOLVE, 32)
+                        add(&self.met, (<uint64_t>left << 16 | right) << 32 | (
+                            number if start == 0 and at + length == size and number < ABSENT else SOLVE
+                        ), 32)
                         self.table[left].meets |= <uint64_t>1 << meeting_place(right)
                 else:
                     self.near[data[at]] |= <uint64_t>1 << (data[at - 1] & 63)
@@ -131,19 +134,16 @@ cdef class Characters:
     # ------------------------------------------------------------ what they become: set after all tokens are noted
 
     cdef Py_ssize_t next_met(self, Py_ssize_t at, uint8_t *data, Py_ssize_t *cut) noexcept:
-        """Give the next pair from a place on: its place, or -1; its bytes, and where its second character begins."""
+        """Give the next pair that is no token, from a place on: its place, or -1; its bytes, and where its second character
+        begins.
+        """
         while <uint64_t>at <= self.met.mask:
-            if self.met.slots[at]:
+            if <uint32_t>self.met.slots[at] == SOLVE:
                 cut[0] = put_character(<uint32_t>(self.met.slots[at] >> 48), data)
                 put_character(<uint32_t>(self.met.slots[at] >> 32) & 0xFFFF, data + cut[0])
                 return at
             at += 1
         return -1
-
-    cdef void set_met(self, Py_ssize_t at, uint32_t value) noexcept:
-        """Set the one id of a pair."""
-        if value < ABSENT:
-            self.met.slots[at] = self.met.slots[at] >> 32 << 32 | value
 
     cdef void set_met_two(self, Py_ssize_t at) noexcept:
         """Say that a pair becomes what its characters become alone."""

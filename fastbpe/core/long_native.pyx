@@ -98,20 +98,17 @@ cdef class LongMerger:
         for symbol in range(256, self.symbols.n_symbols):
             size = offset[symbol + 1] - offset[symbol]
             if may_cross(self.symbols.blob + offset[symbol], size) and self.symbols.left[symbol] != NONE:
-                characters.note(self.symbols.blob + offset[symbol], size)
+                characters.note(self.symbols.blob + offset[symbol], size, self.symbols.id(symbol))
         while True:
             place = characters.next_met(place, data, &cut)
             if place < 0:
                 return 0
             size = cut + length_of(data[cut])
             count = self._ids_of(data, size, out)
-            if count == 1:
-                characters.set_met(place, out[0])
-            else:
-                at = self._ids_of(data, cut, apart)
-                at += self._ids_of(data + cut, size - cut, apart + at)
-                if count == at and memcmp(out, apart, count * sizeof(uint32_t)) == 0:
-                    characters.set_met_two(place)
+            at = self._ids_of(data, cut, apart)
+            at += self._ids_of(data + cut, size - cut, apart + at)
+            if count == at and memcmp(out, apart, count * sizeof(uint32_t)) == 0:
+                characters.set_met_two(place)
             place += 1
 
     cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil:
