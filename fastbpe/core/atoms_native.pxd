@@ -8,6 +8,9 @@ cdef extern from "lockstep.h" nogil:
         uint32_t symbol
         uint32_t ascii
 
+    bint lockstep_not_behind(const LockstepAtom *atom, uint8_t before)
+    bint lockstep_not_before(const LockstepAtom *atom, uint8_t after)
+
 
 cdef struct Bytes:
     uint64_t bits[4]

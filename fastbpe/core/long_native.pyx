@@ -13,7 +13,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
-from fastbpe.core.atoms_native cimport LockstepAtom
+from fastbpe.core.atoms_native cimport LockstepAtom, lockstep_not_before, lockstep_not_behind
 from fastbpe.core.characters_native cimport (
     ABSENT, CODES, HARD, NARROW, SOLVE, TWO, Characters, Window, get_character, length_of, may_cross, put_character,
 )
@@ -207,10 +207,10 @@ cdef class LongMerger:
                 return 0
             if at:
                 before, after = data[window.ends[first + at - 1] - 1], data[window.ends[first + at - 1]]
-                if (atom.ascii if before < 0x80 else atom.before >> (before & 63)) & 1:
+                if lockstep_not_behind(atom, before):
                     return 0
                 atom -= <Py_ssize_t>window.codes[first + at] - window.codes[first + at - 1]
-                if (atom.ascii >> 1 if after < 0x80 else atom.after >> (after & 63)) & 1:
+                if lockstep_not_before(atom, after):
                     return 0
                 products[at - 1] = NONE
                 if window.crossing[first + at - 1] != TWO:  # that says they do not join
@@ -299,11 +299,10 @@ cdef class LongMerger:
                     out[at] = data[at]
                 return size
             atom = self.atoms + code
-            if 1 < length < 4 and atom.symbol and not (
-                at and (atom.ascii if data[at - 1] < 0x80 else atom.before >> (data[at - 1] & 63)) & 1
-            ) and not (
-                at + length < size
-                and (atom.ascii >> 1 if data[at + length] < 0x80 else atom.after >> (data[at + length] & 63)) & 1
+            if (
+                1 < length < 4 and atom.symbol
+                and not (at and lockstep_not_behind(atom, data[at - 1]))
+                and not (at + length < size and lockstep_not_before(atom, data[at + length]))
             ):
                 out[count] = atom.symbol
                 count += 1

@@ -32,6 +32,17 @@ typedef struct {
     uint32_t ascii;  /* bit 0: no ASCII may stand before it; bit 1: behind it */
 } LockstepAtom;
 
+/* Whether the byte before an atom's character forbids it, and the one behind. */
+static inline uint32_t lockstep_not_behind(const LockstepAtom *atom, uint8_t before)
+{
+    return (before < 0x80 ? atom->ascii : (uint32_t)(atom->before >> (before & 63))) & 1;
+}
+
+static inline uint32_t lockstep_not_before(const LockstepAtom *atom, uint8_t after)
+{
+    return (after < 0x80 ? atom->ascii >> 1 : (uint32_t)(atom->after >> (after & 63))) & 1;
+}
+
 /* Two bytes: the symbol that they make, and the first that any two symbols make between which they meet. */
 typedef struct {
     uint32_t product, first;
@@ -226,7 +237,7 @@ static inline LockstepAsk *lockstep_atoms(
     uint32_t found = 0, gone = 0, rest;
     for (; leads; leads &= leads - 1) {
         const uint32_t lane = (uint32_t)lockstep_lowest(leads), at = lane - 1;
-        uint32_t code = data[at], size = 2, before, after, none;
+        uint32_t code = data[at], size = 2, none;
         const LockstepAtom *atom;
         if (code < 0xE0) {
             code = (code & 31) << 6 | (data[at + 1] & 63);
@@ -238,12 +249,9 @@ static inline LockstepAsk *lockstep_atoms(
         }
         /* No branches: which characters are atoms in their place cannot be foreseen. */
         atom = pairs->atoms + code;
-        before = data[at - (at > 0)];
-        after = data[at + size];
-        none = (before < 0x80 ? atom->ascii : (uint32_t)(atom->before >> (before & 63))) & (at > 0);
-        none |= after < 0x80 ? atom->ascii >> 1 : (uint32_t)(atom->after >> (after & 63));
-        none |= atom->symbol == 0;
-        none = 0 - (none & 1);
+        none = lockstep_not_behind(atom, data[at - (at > 0)]) & (at > 0);
+        none |= lockstep_not_before(atom, data[at + size]) | (atom->symbol == 0);
+        none = 0 - none;
         found |= ~none & (uint32_t)1 << lane;
         gone |= ~none & (size == 2 ? (uint32_t)2 : (uint32_t)6) << lane;
         word->symbols[lane] = none ? word->symbols[lane] : atom->symbol;
