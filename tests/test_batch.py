@@ -80,6 +80,14 @@ def test_spans_that_are_none():
         encoder.cut(text, 0)
 
 
+@pytest.mark.parametrize("text", ["hello world", "hello world é", "hello world " * 200])
+def test_an_empty_span_has_no_ids(text):
+    encoder = fastbpe.get_encoding("gpt2")._encoder
+    for place in (0, 5, len(text)):
+        ids, counts = encoder.encode_texts([text], np.array([[0, place, place]], dtype=np.int64))
+        assert len(ids) == 0 and counts.tolist() == [0]
+
+
 def test_a_text_that_is_cut_and_has_a_lone_surrogate(small_jobs):
     tok = fastbpe.get_encoding("cl100k_base")
     texts = ["some words é " * 1000, "some words é " * 600 + "\ud800 and" + " more of them" * 400, "the end"]

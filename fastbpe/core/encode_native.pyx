@@ -254,6 +254,8 @@ cdef class Encoder:
         self, const StrData *text, Py_ssize_t begin, Py_ssize_t end, Table table, object check
     ) except -1 nogil:
         """Append the ids of a str from one place to another, its ends or what cut() gave; return 0 at a surrogate."""
+        if begin == end:
+            return 1
         if text.ascii and text.size > SHORT:
             self.encode_whole(text.data + begin, text.size - begin, end - begin, table, check)
             return 1
