@@ -124,7 +124,7 @@ def long_texts(seed):
         for size in (4090, 4095, 4096, 4097, 8200):
             yield run * size + rng.choice(CHARACTERS) * rng.randint(0, 3) + run * 30
             yield "x" * rng.randint(0, 70) + "\n" + run * size + rng.choice(CHARACTERS)
-    for first in ("", "1", "12", "٣", "1٣", "٣1", "٣٣", "²", "१२"):  # digits of several bytes before the chunk with the others
+    for first in ("", "1", "12", "٣", "1٣", "٣1", "٣٣", "²", "१२"):  # digits of several bytes before a chunk
         for size in range(4085, 4097):
             yield "x" * size + first + "1234567890" * 900
 

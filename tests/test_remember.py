@@ -108,7 +108,7 @@ def test_what_was_seen_is_still_there_when_the_table_has_grown(make):
 
 @pytest.mark.parametrize("width", [10, 24, 60])
 def test_ids_that_were_overwritten_are_found_again(make, width):
-    """The ring has 16,384 numbers at least; a few hundred words that come again and again live through many rounds of it."""
+    """The ring has 16,384 numbers at least; words that come again and again live through many rounds of it."""
     native, encoder, rng = backend_modules("native"), make("gpt2"), random.Random(width)
     small = native.Encoder(encoder.splitter, encoder.merger, cache_bytes=1)
     known, expected = [], []
