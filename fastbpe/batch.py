@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbpe.crew import start_thread
+
 Check = Callable[[], object]
 Result = TypeVar("Result")
 
@@ -132,7 +134,7 @@ def _run(work: Callable[[Any, Check | None], Result], jobs: list[Any], threads: 
     try:
         for _ in range(threads - 1):
             helper = Thread(target=help_out)
-            helper.start()
+            start_thread(helper)
             helpers.append(helper)
     except RuntimeError:  # no more threads, or the interpreter is about to end: fewer do the same
         pass

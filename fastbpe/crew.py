@@ -42,7 +42,7 @@ class Crew:
             for number in range(1, threads):
                 helpers.append(threading.Thread(target=self._help, args=(work, number)))
                 try:
-                    _start(helpers[-1])
+                    start_thread(helpers[-1])
                 except RuntimeError:  # no more threads, or the interpreter is about to end: fewer do the same
                     helpers.pop()
                     break
@@ -93,7 +93,7 @@ class Crew:
             yield job
 
 
-def _start(helper: threading.Thread) -> None:
+def start_thread(helper: threading.Thread) -> None:
     """Start a thread; a signal that comes meanwhile waits, where the system can do that.
 
     An interrupt within `start` may leave a lock of `threading` taken, and the new thread waiting for it for ever.

@@ -95,7 +95,7 @@ cdef class Characters:
         free(self.touching.slots)
 
     cdef int note(self, const uint8_t *data, Py_ssize_t size, uint32_t number) except -1:
-        """Note the boundaries that a token with an id lies across.  What cannot be part of UTF-8 text lies across none."""
+        """Note the boundaries that a token lies across.  What cannot be part of UTF-8 text lies across none."""
         cdef Py_ssize_t start = 0, at = 0, length
         cdef uint32_t left = CODES, right = CODES
         cdef bint whole, next_whole
@@ -134,9 +134,7 @@ cdef class Characters:
     # ------------------------------------------------------------ what they become: set after all tokens are noted
 
     cdef Py_ssize_t next_met(self, Py_ssize_t at, uint8_t *data, Py_ssize_t *cut) noexcept:
-        """Give the next pair that is no token, from a place on: its place, or -1; its bytes, and where its second character
-        begins.
-        """
+        """Give the next pair from a place on that is no token: its place, or -1; its bytes, and where they part."""
         while <uint64_t>at <= self.met.mask:
             if <uint32_t>self.met.slots[at] == SOLVE:
                 cut[0] = put_character(<uint32_t>(self.met.slots[at] >> 48), data)

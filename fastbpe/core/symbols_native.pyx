@@ -384,7 +384,7 @@ cdef class Symbols:
         return size
 
     cdef Py_ssize_t merge_queue(self, uint32_t *out, uint32_t size, const uint8_t *data) except -1 nogil:
-        """Merge symbols in place with the pairs in a heap, O(n log n): for many, or while loading; return how many are left.
+        """Merge symbols in place with the pairs in a heap, O(n log n); return how many are left.
 
         While loading the symbols are the bytes of `data`, and it stops at two of them; else that is NULL.
         """
