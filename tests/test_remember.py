@@ -27,7 +27,7 @@ def oracle(name):
     return python.Encoder(splitter, python.Merger(spec.vocab, spec.merges, spec.whole))
 
 
-@pytest.fixture(params=["plain", "avx2", ""], ids=["plain", "avx2", "best"])
+@pytest.fixture(params=["plain", "avx2", "avx512", ""], ids=["plain", "avx2", "avx512", "best"])
 def make(request):
     """Makes encoders of a bundled encoding with one kind of vectors; they have seen nothing."""
 

@@ -42,7 +42,7 @@ cdef extern from "key.h" nogil:
             KeyBucket *buckets, uint32_t mask
         ) noexcept nogil
         int (*emit)(
-            const KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out
+            KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out
         ) noexcept nogil
 
     void key_prefetch(const void *address)

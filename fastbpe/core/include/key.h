@@ -19,7 +19,7 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 #define key_prefetch(address) __builtin_prefetch(address)
-#define KEY_ALIGNED __attribute__((aligned(32)))
+#define KEY_ALIGNED __attribute__((aligned(64)))
 #define KEY_RARE __attribute__((noinline, cold))
 #else
 #define KEY_ALIGNED
@@ -50,6 +50,7 @@ typedef struct {
     KEY_ALIGNED uint64_t key[4];
     KeyBucket *bucket; /* that may hold it, the first of several */
     uint64_t kind;     /* KEY_WHOLE for a key that needs all four words, 0 for others */
+    const uint32_t *ids; /* where it was found */
 } KeyAsked;
 
 typedef struct {
@@ -75,7 +76,7 @@ typedef struct {
         KeyBucket *buckets, uint32_t mask);
     /* Writes the ids of the pretokens from number `at` on, and up to 7 numbers of no meaning behind them.  Returns the
      * number of the first whose ids are not known, or not where they are looked for, or the count. */
-    int (*emit)(const KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out);
+    int (*emit)(KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out);
 } KeyCode;
 
 /* Whether a key needs all four words. */
@@ -261,7 +262,7 @@ static int key_prepare_plain(
     return left_out + n;
 }
 
-static int key_emit_plain(const KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out)
+static int key_emit_plain(KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out)
 {
     uint32_t *to = *out;
     for (; at < batch->count; at++) {
@@ -294,8 +295,8 @@ KEY_AVX2 static uint32_t key_hash_avx2(const uint64_t key[4], const KeySecret *s
         _mm_loadu_si128((const __m128i *)secret->words));
 }
 
-/* Nothing in this loop and the next waits for anything, so what they take is the number of their instructions: what is
- * rare is elsewhere, and leaves the registers to them. */
+/* Nothing in this loop waits for anything, so what it takes is the number of its instructions: what is rare is elsewhere,
+ * and leaves the registers to it. */
 KEY_AVX2 static int key_prepare_avx2(
     KeyBatch *batch, const uint32_t *ends, int count, const uint8_t *limit, const KeySecret *secret, KeyBucket *buckets,
     uint32_t mask)
@@ -308,46 +309,54 @@ KEY_AVX2 static int key_prepare_avx2(
         254, 254, 254, 254, 254, 254, 254, 254, 254, 254, 254, 254, 254, 254, 254, 254};
     const __m128i salt = _mm_loadu_si128((const __m128i *)secret->words);
     const int left_out = key_begin(batch, ends, count);
-    const uint8_t *base = batch->base, *begin = batch->begin, *last = limit - (KEY_LONGEST + 1);
+    const int most = count - left_out < KEY_BATCH ? count - left_out : KEY_BATCH;
+    const uint8_t *base = batch->base, *begin = batch->begin;
     const uint32_t *stop;
+    size_t quick = KEY_LONGEST; /* size of a key that is made of what may be read behind it */
     KeyAsked *asked = batch->asked;
     ends += left_out;
-    count -= left_out;
-    stop = ends + (count < KEY_BATCH ? count : KEY_BATCH);
+    for (stop = ends + most; stop > ends && limit - (base + (stop[-1] & ~KEY_DROPPED)) < KEY_LONGEST; stop--)
+        ;
+    if (stop == ends) { /* the last few in front of what may not be read */
+        stop = ends + most;
+        quick = 0;
+    }
     for (; ends < stop; ends++, asked++) {
         const uint8_t *end = base + *ends;
-        size_t size = (size_t)(end - begin);
-        __m128i low, high;
+        const size_t size = (size_t)(end - begin); /* with KEY_DROPPED larger than any */
         KeyBucket *bucket;
-        uint32_t hashed;
-        if (size <= KEY_LONGEST && begin <= last) { /* with KEY_DROPPED it is larger */
-            low = _mm_or_si128(
+        if (size <= (quick & KEY_SHORT)) {
+            const __m128i key = _mm_or_si128(
                 _mm_loadu_si128((const __m128i *)begin), _mm_loadu_si128((const __m128i *)(fill_low + 32 - size)));
-            high = low;
+            _mm256_store_si256((__m256i *)asked->key, _mm256_broadcastsi128_si256(key));
             asked->kind = 0;
-            if (size > KEY_SHORT) {
+            bucket = buckets + (key_hash_of(key, key, salt) & mask);
+        } else {
+            __m128i low, high;
+            uint32_t hashed;
+            if (size <= quick) {
                 asked->kind = KEY_WHOLE;
+                low = _mm_loadu_si128((const __m128i *)begin);
                 high = _mm_max_epu8(
                     _mm_loadu_si128((const __m128i *)(begin + 16)),
                     _mm_loadu_si128((const __m128i *)(fill_high + 32 - size)));
+                _mm_store_si128((__m128i *)asked->key, low);
+                _mm_store_si128((__m128i *)(asked->key + 2), high);
+            } else {
+                if (*ends & KEY_DROPPED)
+                    break;
+                key_make_rare(asked, begin, size, limit, secret);
+                low = _mm_load_si128((const __m128i *)asked->key);
+                high = _mm_load_si128((const __m128i *)(asked->key + 2));
             }
-        } else {
-            if (*ends & KEY_DROPPED)
-                break;
-            key_make_rare(asked, begin, size, limit, secret);
-            low = _mm_load_si128((const __m128i *)asked->key);
-            high = _mm_load_si128((const __m128i *)(asked->key + 2));
+            hashed = key_hash_of(low, high, salt);
+            key_prefetch(batch->sights + key_sight_word(hashed));
+            bucket = buckets + (hashed & mask);
         }
-        begin = end;
-        _mm_store_si128((__m128i *)asked->key, low);
-        _mm_store_si128((__m128i *)(asked->key + 2), high);
-        hashed = key_hash_of(low, high, salt);
-        bucket = buckets + (hashed & mask);
         key_prefetch(bucket->key);
         key_prefetch(bucket->ids);
-        if (size > KEY_SHORT)
-            key_prefetch(batch->sights + key_sight_word(hashed));
         asked->bucket = bucket;
+        begin = end;
     }
     batch->next = begin;
     batch->count = (int)(asked - batch->asked);
@@ -355,11 +364,19 @@ KEY_AVX2 static int key_prepare_avx2(
 }
 
 /* Which of the eight words of a bucket are equal to those of a key, bit by bit. */
-KEY_AVX2 static inline uint32_t key_same(const KeyBucket *bucket, __m256i words)
+KEY_AVX2 static inline uint32_t key_same_avx2(const KeyBucket *bucket, const uint64_t key[4])
 {
+    const __m256i words = _mm256_load_si256((const __m256i *)key);
     const __m256i first = _mm256_cmpeq_epi64(_mm256_load_si256((const __m256i *)bucket->key), words);
     const __m256i second = _mm256_cmpeq_epi64(_mm256_load_si256((const __m256i *)(bucket->key + 4)), words);
     return (uint32_t)(_mm256_movemask_pd(_mm256_castsi256_pd(first)) | _mm256_movemask_pd(_mm256_castsi256_pd(second)) << 4);
+}
+
+#define KEY_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+KEY_AVX512 static inline uint32_t key_same_avx512(const KeyBucket *bucket, const uint64_t key[4])
+{
+    const __m512i words = _mm512_broadcast_i64x4(_mm256_load_si256((const __m256i *)key));
+    return _mm512_cmpeq_epi64_mask(words, _mm512_loadu_si512(bucket->key));
 }
 
 /* By kind, and by which words are equal: where in the bucket the ids are; 0: the key is not there. */
@@ -371,50 +388,63 @@ KEY_AVX2 static inline uint32_t key_same(const KeyBucket *bucket, __m256i words)
 #define KEY_256(at) KEY_64(at, 0), KEY_64(at, 64), KEY_64(at, 128), KEY_64(at, 192)
 static const uint8_t key_places[2 * KEY_WHOLE] = {KEY_256(KEY_SHORT_AT), KEY_256(KEY_WHOLE_AT)};
 
-KEY_AVX2 static int key_emit_avx2(
-    const KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out)
-{
-    uint32_t *to = *out;
-    const KeyAsked *asked = batch->asked + at, *stop = batch->asked + batch->count;
-    for (; asked < stop; asked++) {
-        const __m256i key = _mm256_load_si256((const __m256i *)asked->key);
-        KeyBucket *bucket = asked->bucket;
-        const uint8_t *of_kind = key_places + asked->kind;
-        const uint32_t *ids;
-        uint64_t place = of_kind[key_same(bucket, key)];
-        if (!place) {
-            if (!bucket->key[asked->kind ? 5 : 7]) /* there is room, so the key is nowhere */
-                break;
-            bucket = key_bucket(bucket, buckets, 1);
-            place = of_kind[key_same(bucket, key)];
-            if (!place)
-                break;
-        }
-        ids = (const uint32_t *)((const uint8_t *)bucket + place);
-        _mm_storeu_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)ids));
-        if (ids[3] > 7) {
-            const int number = (int)(asked - batch->asked);
-            uint32_t count = key_recall(ids, ring, key_data(batch, number), key_size(batch, number), to);
-            if (!count)
-                break;
-            to += count;
-            continue;
-        }
-        if (ids[3] > 3)
-            _mm_storeu_si128((__m128i *)(to + 3), _mm_loadu_si128((const __m128i *)(ids + 4)));
-        to += ids[3];
+/* Where ids are written is known only when the numbers of all those before are, and a look-up behind such a write may have
+ * to wait for it: so all are found first, and written in a second loop. */
+#define KEY_EMIT(KIND, TARGET) \
+    TARGET static int key_emit_##KIND( \
+        KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out) \
+    { \
+        uint32_t *to = *out; \
+        KeyAsked *asked = batch->asked + at, *stop = batch->asked + batch->count; \
+        for (; asked < stop; asked++) { \
+            KeyBucket *bucket = asked->bucket; \
+            const uint8_t *of_kind = key_places + asked->kind; \
+            uint64_t place = of_kind[key_same_##KIND(bucket, asked->key)]; \
+            if (!place) { \
+                if (!bucket->key[asked->kind ? 5 : 7]) /* there is room, so the key is nowhere */ \
+                    break; \
+                bucket = key_bucket(bucket, buckets, 1); \
+                place = of_kind[key_same_##KIND(bucket, asked->key)]; \
+                if (!place) \
+                    break; \
+            } \
+            asked->ids = (const uint32_t *)((const uint8_t *)bucket + place); \
+        } \
+        stop = asked; \
+        for (asked = batch->asked + at; asked < stop; asked++) { \
+            const uint32_t *ids = asked->ids; \
+            uint32_t count = ids[3]; \
+            _mm_storeu_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)ids)); \
+            if (count > 7) { \
+                const int number = (int)(asked - batch->asked); \
+                count = key_recall(ids, ring, key_data(batch, number), key_size(batch, number), to); \
+                if (!count) \
+                    break; \
+            } else if (count > 3) { \
+                _mm_storeu_si128((__m128i *)(to + 3), _mm_loadu_si128((const __m128i *)(ids + 4))); \
+            } \
+            to += count; \
+        } \
+        *out = to; \
+        return (int)(asked - batch->asked); \
     }
-    *out = to;
-    return (int)(asked - batch->asked);
-}
+
+KEY_EMIT(avx2, KEY_AVX2)
+KEY_EMIT(avx512, KEY_AVX512)
 
 /* The code of a kind, or the best for an empty one; without functions where the processor lacks it. */
 static inline KeyCode key_code(const char *kind)
 {
     KeyCode plain = {key_hash_plain, key_prepare_plain, key_emit_plain}, none = {NULL, NULL, NULL};
     KeyCode avx2 = {key_hash_avx2, key_prepare_avx2, key_emit_avx2};
+    KeyCode avx512 = {key_hash_avx2, key_prepare_avx2, key_emit_avx512};
+    int vectors;
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("aes") && (!*kind || !strcmp(kind, "avx2")))
+    vectors = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("aes");
+    if (vectors && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && (!*kind || !strcmp(kind, "avx512")))
+        return avx512;
+    if (vectors && (!*kind || !strcmp(kind, "avx2")))
         return avx2;
     return !*kind || !strcmp(kind, "plain") ? plain : none;
 }
