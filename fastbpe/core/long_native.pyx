@@ -28,6 +28,7 @@ cdef enum:
     FEW_RUNS = 8       # of one byte each in a pretoken that is merged by runs
     RUNS = 64          # that may come out of them
     ATOMS = 16         # characters that are merged one by one
+    BLOCK = 512        # symbols that are looked at together when boundaries are indexed
     PATIENCE = 64      # steps of backtracking a byte; real vocabularies take under 10
     # Bytes that are merged step by step before there are tables for them: about what building these takes.
     WIDE_CREDIT = 1 << 12    # of ideographs
@@ -89,15 +90,22 @@ cdef class LongMerger:
 
     cdef int _index_characters(self, Characters characters) except -1:
         """Find the boundaries between characters that some reachable token crosses, and what one or two become."""
-        cdef uint32_t symbol
+        cdef uint32_t found[BLOCK]
+        cdef uint32_t symbol, first, n_found, number
         cdef uint8_t data[8]
         cdef uint32_t out[8]
         cdef uint32_t apart[8]
         cdef Py_ssize_t size, count, cut, at, place = 0
         cdef const uint32_t *offset = self.symbols.offset
-        for symbol in range(256, self.symbols.n_symbols):
-            size = offset[symbol + 1] - offset[symbol]
-            if may_cross(self.symbols.blob + offset[symbol], size) and self.symbols.left[symbol] != NONE:
+        for first in range(256, self.symbols.n_symbols, BLOCK):
+            n_found = 0
+            for symbol in range(first, min(first + BLOCK, self.symbols.n_symbols)):
+                found[n_found] = symbol
+                size = offset[symbol + 1] - offset[symbol]
+                n_found += may_cross(self.symbols.blob + offset[symbol], size) & (self.symbols.left[symbol] != NONE)
+            for number in range(n_found):
+                symbol = found[number]
+                size = offset[symbol + 1] - offset[symbol]
                 characters.note(self.symbols.blob + offset[symbol], size, self.symbols.id(symbol))
         while True:
             place = characters.next_met(place, data, &cut)

@@ -151,7 +151,7 @@ cdef class Symbols:
         if n_symbols > MAX_SYMBOLS or total >= MAX_BYTES:
             raise ValueError(f"vocab must have at most {MAX_SYMBOLS} tokens and {MAX_BYTES} bytes")
         self.n_symbols = 0
-        self.blob = <uint8_t *>resized(self.blob, total + 8, 1)  # eight bytes of each may be read at once
+        self.blob = <uint8_t *>resized(self.blob, total + 16, 1)  # sixteen bytes of each may be read at once
         self.offset = <uint32_t *>resized(self.offset, n_symbols + 1, sizeof(uint32_t))
         self.offset[0] = 0
         self.id_of = <uint32_t *>resized(self.id_of, n_symbols, sizeof(uint32_t))
