@@ -53,13 +53,8 @@ cdef class Symbols:
             self.even_from -= 1
 
     def __dealloc__(self):
-        free(self.blob)
-        free(self.offset)
-        free(self.id_of)
-        free(self.left)
-        free(self.right)
+        pages_free(self.slots, self.block_size)
         free(self.flagged)
-        pages_free(self.slots, (self.slot_mask + 1) * sizeof(uint32_t))
         pages_free(self.pairs, (self.pair_mask + 1) * sizeof(uint64_t))
         free(self.filter)
         free(self.bytes)
@@ -151,18 +146,19 @@ cdef class Symbols:
         if n_symbols > MAX_SYMBOLS or total >= MAX_BYTES:
             raise ValueError(f"vocab must have at most {MAX_SYMBOLS} tokens and {MAX_BYTES} bytes")
         self.n_symbols = 0
-        self.blob = <uint8_t *>resized(self.blob, total + 16, 1)  # sixteen bytes of each may be read at once
-        self.offset = <uint32_t *>resized(self.offset, n_symbols + 1, sizeof(uint32_t))
-        self.offset[0] = 0
-        self.id_of = <uint32_t *>resized(self.id_of, n_symbols, sizeof(uint32_t))
-        self.left = <uint32_t *>resized(self.left, n_symbols, sizeof(uint32_t))
-        self.right = <uint32_t *>resized(self.right, n_symbols, sizeof(uint32_t))
-        memset(self.left, 0xFF, n_symbols * sizeof(uint32_t))
-        memset(self.right, 0xFF, n_symbols * sizeof(uint32_t))
-        pages_free(self.slots, (self.slot_mask + 1) * sizeof(uint32_t))
-        self.slots = <uint32_t *>pages_alloc(n_slots * sizeof(uint32_t))
+        # One block, so that its pages can be huge: when a pretoken is new, each of these is asked at random.
+        pages_free(self.slots, self.block_size)
+        self.block_size = (n_slots + 4 * (n_symbols + 1)) * sizeof(uint32_t) + total + 16
+        self.slots = <uint32_t *>pages_alloc(self.block_size)
         if not self.slots:
             raise MemoryError
+        self.offset = self.slots + n_slots
+        self.id_of = self.offset + n_symbols + 1
+        self.left = self.id_of + n_symbols + 1
+        self.right = self.left + n_symbols + 1
+        self.blob = <uint8_t *>(self.right + n_symbols + 1)  # sixteen bytes of each may be read at once
+        memset(self.left, 0xFF, n_symbols * sizeof(uint32_t))
+        memset(self.right, 0xFF, n_symbols * sizeof(uint32_t))
         self.slot_mask = n_slots - 1
         return 0
 
