@@ -389,42 +389,48 @@ KEY_AVX512 static inline uint32_t key_same_avx512(const KeyBucket *bucket, const
 static const uint8_t key_places[2 * KEY_WHOLE] = {KEY_256(KEY_SHORT_AT), KEY_256(KEY_WHOLE_AT)};
 
 /* Where ids are written is known only when the numbers of all those before are, and a look-up behind such a write may have
- * to wait for it: so all are found first, and written in a second loop. */
+ * to wait for it: so all of a batch are found first, and written in a second loop.  Behind one that was not given they go
+ * one by one: if more are not given, what was found behind them would have to be found again each time. */
 #define KEY_EMIT(KIND, TARGET) \
     TARGET static int key_emit_##KIND( \
         KeyBatch *batch, int at, KeyBucket *buckets, const KeyRing *ring, uint32_t **out) \
     { \
         uint32_t *to = *out; \
         KeyAsked *asked = batch->asked + at, *stop = batch->asked + batch->count; \
-        for (; asked < stop; asked++) { \
-            KeyBucket *bucket = asked->bucket; \
-            const uint8_t *of_kind = key_places + asked->kind; \
-            uint64_t place = of_kind[key_same_##KIND(bucket, asked->key)]; \
-            if (!place) { \
-                if (!bucket->key[asked->kind ? 5 : 7]) /* there is room, so the key is nowhere */ \
-                    break; \
-                bucket = key_bucket(bucket, buckets, 1); \
-                place = of_kind[key_same_##KIND(bucket, asked->key)]; \
-                if (!place) \
-                    break; \
+        while (asked < stop) { \
+            KeyAsked *first = asked, *last = at ? asked + 1 : stop; \
+            for (; asked < last; asked++) { \
+                KeyBucket *bucket = asked->bucket; \
+                const uint8_t *of_kind = key_places + asked->kind; \
+                uint64_t place = of_kind[key_same_##KIND(bucket, asked->key)]; \
+                if (!place) { \
+                    if (!bucket->key[asked->kind ? 5 : 7]) /* there is room, so the key is nowhere */ \
+                        break; \
+                    bucket = key_bucket(bucket, buckets, 1); \
+                    place = of_kind[key_same_##KIND(bucket, asked->key)]; \
+                    if (!place) \
+                        break; \
+                } \
+                asked->ids = (const uint32_t *)((const uint8_t *)bucket + place); \
             } \
-            asked->ids = (const uint32_t *)((const uint8_t *)bucket + place); \
-        } \
-        stop = asked; \
-        for (asked = batch->asked + at; asked < stop; asked++) { \
-            const uint32_t *ids = asked->ids; \
-            uint32_t count = ids[3]; \
-            _mm_storeu_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)ids)); \
-            if (count > 7) { \
-                const int number = (int)(asked - batch->asked); \
-                count = key_recall(ids, ring, key_data(batch, number), key_size(batch, number), to); \
-                if (!count) \
-                    break; \
-            } else if (count > 3) { \
-                _mm_storeu_si128((__m128i *)(to + 3), _mm_loadu_si128((const __m128i *)(ids + 4))); \
+            for (last = asked, asked = first; asked < last; asked++) { \
+                const uint32_t *ids = asked->ids; \
+                uint32_t count = ids[3]; \
+                _mm_storeu_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)ids)); \
+                if (count > 7) { \
+                    const int number = (int)(asked - batch->asked); \
+                    count = key_recall(ids, ring, key_data(batch, number), key_size(batch, number), to); \
+                    if (!count) \
+                        goto done; \
+                } else if (count > 3) { \
+                    _mm_storeu_si128((__m128i *)(to + 3), _mm_loadu_si128((const __m128i *)(ids + 4))); \
+                } \
+                to += count; \
             } \
-            to += count; \
+            if (asked == first || !at) \
+                break; \
         } \
+    done: \
         *out = to; \
         return (int)(asked - batch->asked); \
     }
