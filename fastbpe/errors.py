@@ -85,14 +85,16 @@ class SpecialTokenError(Error, ValueError):
         token: the special token.
         position: characters from the start of the text (of the stream).
         index: of the text in a batch; None for a single text.
+        known: whether it is a special token of the vocabulary; disallowed_special may name any text.
     """
 
-    def __init__(self, token: str, position: int, index: int | None = None) -> None:
-        self.token, self.position, self.index = token, position, index
+    def __init__(self, token: str, position: int, index: int | None = None, known: bool = True) -> None:
+        self.token, self.position, self.index, self.known = token, position, index, known
         text = "the text" if index is None else f"the text at index {index}"
+        what = "the special token " if known else ""
+        allow = f"allowed_special={{{token!r}}} to encode it as that token, " if known else ""
         super().__init__(
-            f"{text} holds the special token {token!r} at character {position}: pass "
-            f"allowed_special={{{token!r}}} to encode it as that token, disallowed_special=() to encode it "
+            f"{text} holds {what}{token!r} at character {position}: pass {allow}disallowed_special=() to encode it "
             f"as text, or call encode_ordinary()"
         )
 

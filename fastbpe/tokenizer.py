@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import pairwise
 from operator import index
 from typing import Any, Literal, NamedTuple
 
@@ -218,7 +219,8 @@ class Tokenizer:
 
         Args:
             text: the text.  Surrogate pairs are joined; lone surrogates become U+FFFD.
-            allowed_special: special tokens that the text may spell, or "all"; each becomes its one id.
+            allowed_special: special tokens that the text may spell, or "all"; each becomes its one id.  What is no
+                special token of the vocabulary is left out.
             disallowed_special: texts that must not occur; "all" means the special tokens that are not allowed.
                 With () they are ordinary text.
 
@@ -447,9 +449,11 @@ class Tokenizer:
         return self._bytes(ids, "decode_bytes()")
 
     def decode_batch(self, batch: Iterable[Ids], errors: str = "replace") -> list[str]:
-        """Return the text of each sequence of ids; as decode() on each."""
+        """Return the text of each sequence of ids, or of each text of a TokenBatch; as decode() on each."""
         if isinstance(batch, (str, bytes)) or not isinstance(batch, Iterable):
             raise TypeError(f"decode_batch(): batch must hold sequences of int, got {show(batch)}")
+        if isinstance(batch, TokenBatch):
+            batch = [batch.ids[begin:end] for begin, end in pairwise(batch.offsets.tolist())]
         return [self._decoder.text(self._bytes(ids, "decode_batch()"), errors) for ids in batch]
 
     def _bytes(self, ids: Ids, function: str) -> bytes:
@@ -468,9 +472,13 @@ class Tokenizer:
     # ---------------------------------------------------------------- special tokens
 
     def _policy(self, allowed: SpecialTokens, disallowed: SpecialTokens, function: str) -> _Policy:
+        if isinstance(allowed, set):
+            allowed = frozenset(allowed)
+        if isinstance(disallowed, set):
+            disallowed = frozenset(disallowed)
         try:
             return self._policies[allowed, disallowed]
-        except (KeyError, TypeError):  # not seen yet, or a set or a list
+        except (KeyError, TypeError):  # not seen yet, or a list
             pass
         special = frozenset(self._special)
         names = special if _is_all(allowed) else special & _texts(allowed, f"{function}: allowed_special")
@@ -513,7 +521,8 @@ class Tokenizer:
             cuts, _ = matcher.find(data)
             if forbidden and len(cuts) and cuts[:, 2].max() >= _FORBIDDEN:
                 start, _, number = cuts[cuts[:, 2] >= _FORBIDDEN][0].tolist()
-                raise SpecialTokenError(forbidden[number - _FORBIDDEN], len(data[:start].decode()))
+                found = forbidden[number - _FORBIDDEN]
+                raise SpecialTokenError(found, len(data[:start].decode()), known=found in self._special)
         if self._normalizer is not None:
             data, cuts = self._normalized(data, _NO_CUTS if cuts is None else cuts)
         ids = self._encoder.encode(data, cuts, check)
@@ -547,7 +556,8 @@ class Tokenizer:
 
         def on_match(number: int, position: int) -> NDArray[np.uint32]:
             if number >= _FORBIDDEN:
-                raise SpecialTokenError(forbidden[number - _FORBIDDEN], position)
+                found = forbidden[number - _FORBIDDEN]
+                raise SpecialTokenError(found, position, known=found in self._special)
             return np.array([number], dtype=np.uint32)
 
         return feed(
@@ -583,7 +593,7 @@ class Tokenizer:
             try:
                 return self._encode(texts[at], allowed, disallowed, function, check)
             except SpecialTokenError as error:
-                raise SpecialTokenError(error.token, error.position, at) from None
+                raise SpecialTokenError(error.token, error.position, at, error.known) from None
 
         return encode_batch(self._encoder, texts, matcher, otherwise, threads)
 

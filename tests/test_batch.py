@@ -293,3 +293,44 @@ def test_cache_bytes_argument(cache_bytes):
     spec = fastbpe.get_encoding("gpt2").spec
     with pytest.raises(ValueError, match="cache_bytes must be 0 or 524288 to"):
         fastbpe.Tokenizer(spec, cache_bytes=cache_bytes)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_special_tokens_in_batches(small_jobs, name, threads):
+    """Oracle: the ids of the texts between the tokens, by encode_ordinary(), which sees none of them."""
+    tok, rng = fastbpe.get_encoding(name), random.Random(threads)
+    special = sorted(tok.special_tokens)
+    strings = [text for text in hard_strings(300, seed=4, longest=90) if text.isprintable() or text.isascii()]
+    texts, expected = [], []
+    for size in [0, 1, 2, 3, 5, 9] * 8 + [200]:
+        texts.append("")
+        expected.append([])
+        for _ in range(size):
+            part, token = rng.choice([*strings, "", "plain text "]), rng.choice(special)
+            texts[-1] += part + token
+            expected[-1] += [*tok.encode_ordinary(part), tok.special_tokens[token]]
+    assert tok.encode_batch(texts, allowed_special="all", threads=threads) == expected
+    assert tok.encode_batch(texts, allowed_special=set(special), threads=threads) == expected
+    assert [tok.encode(text, allowed_special="all") for text in texts] == expected
+    assert [tok.encode_to_numpy(text, allowed_special=set(special)).tolist() for text in texts] == expected
+    bad = [*texts[:20], "naïve " + special[0], *texts]
+    with pytest.raises(fastbpe.SpecialTokenError) as raised:
+        tok.encode_batch(bad, allowed_special=set(special[1:]), threads=threads)
+    index = next(at for at, text in enumerate(bad) if special[0] in text)
+    assert (raised.value.token, raised.value.index, raised.value.position) == (
+        special[0], index, bad[index].index(special[0])
+    )
+    lone = "\ud800" + special[0] + "é"
+    assert tok.encode_batch([lone, *texts], allowed_special="all", threads=threads) == [
+        [*tok.encode_ordinary("\ud800"), tok.special_tokens[special[0]], *tok.encode_ordinary("é")], *expected
+    ]
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_a_batch_comes_back(name):
+    tok = fastbpe.get_encoding(name)
+    texts = ["Call me Ishmael.", "", "Some years ago", "never mind 中文 😀"]
+    for dtype in ("uint32", "uint16") if tok.n_vocab <= 1 << 16 else ("uint32",):
+        assert tok.decode_batch(tok.encode_batch_to_numpy(texts, dtype=dtype)) == texts
+    assert tok.decode_batch(tok.encode_batch_to_numpy([])) == []

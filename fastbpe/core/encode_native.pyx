@@ -11,9 +11,10 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from cpython.unicode cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIND
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from fastbpe.core.characters_native cimport length_of
-from fastbpe.core.match_native cimport Matcher
+from fastbpe.core.match_native cimport FOUND, NOTHING, TIRED, Matcher, Search
 from fastbpe.core.memory cimport resized
 from fastbpe.core.merge_native cimport Merger
 from fastbpe.core.split_native cimport BOXES_CHUNK, DROPPED, FAR, Found, Scan, Splitter, SplitStream, scan_reset
@@ -34,6 +35,11 @@ cdef enum:
     SECOND = 128           # it composes with a starter,
     COMPOSED = 127         # it is a composed starter,
     ASK = 255              # nothing is sure
+
+cdef enum:                 # ways to encode a str
+    NOT                    # not here
+    WHOLE                  # as it is
+    CUT                    # with tokens of a matcher in it
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object text)
@@ -205,14 +211,14 @@ cdef class Encoder:
         return 0
 
     cdef int encode_whole(
-        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t stop, Table table, object check
+        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t readable, Py_ssize_t stop, Table table, object check
     ) except -1 nogil:
         """Append the ids of a text up to `stop`: its end, or a place that cut() gave."""
         cdef Scan scan
         cdef bint more = size > 0
         scan_reset(&scan)
         while more:
-            more = self.encode_slice(data, size, True, size, stop, &scan, table)
+            more = self.encode_slice(data, size, True, readable, stop, &scan, table)
             if more:
                 self.look_up_from_work(check)
         return 0
@@ -220,9 +226,9 @@ cdef class Encoder:
     cdef int encode_between(self, const uint8_t *data, Py_ssize_t size, Table table, object check) except -1:
         """Append the ids of one whole text; other threads wait for a short one only."""
         if size <= SMALL:
-            return self.encode_whole(data, size, size, table, check)
+            return self.encode_whole(data, size, size, size, table, check)
         with nogil:
-            return self.encode_whole(data, size, size, table, check)
+            return self.encode_whole(data, size, size, size, table, check)
 
     cdef list take_list(self, Table table):
         """Return the ids so far as a list, and start anew."""
@@ -257,7 +263,7 @@ cdef class Encoder:
         if begin == end:
             return 1
         if text.ascii and text.size > SHORT:
-            self.encode_whole(text.data + begin, text.size - begin, end - begin, table, check)
+            self.encode_whole(text.data + begin, text.size - begin, text.size - begin, end - begin, table, check)
             return 1
         try:
             return self.encode_as_utf8(text, begin, end, table, check)
@@ -293,16 +299,65 @@ cdef class Encoder:
                 self.look_up_from_work(check)
         return 1
 
+    cdef bint encode_cut(
+        self, const StrData *text, Matcher matcher, Table table, object check
+    ) except -1 nogil:
+        """Append the ids of a str and of the tokens in it; return 0 at a surrogate, or at a token that has no id."""
+        try:
+            return self.encode_matches(text, matcher, table, check)
+        finally:
+            table.splits.clear()
+
+    cdef bint encode_matches(
+        self, const StrData *text, Matcher matcher, Table table, object check
+    ) except -1 nogil:
+        cdef const uint8_t *data = text.data
+        cdef Py_ssize_t size = text.size, readable = size, position = 0, stop
+        cdef size_t written
+        cdef Search search
+        cdef int end = FOUND
+        if not text.ascii or size <= SHORT:
+            table.splits.make_room(size * (text.kind + 1 if text.kind < 4 else 4) + UTF8_BEHIND)
+            data = table.splits.data
+            written = self.write(text.data, size, text.kind, table.splits.data)
+            if written == NO_UTF8:
+                return 0
+            size = written
+            readable = size + 32
+        memset(&search, 0, sizeof(search))
+        while end != NOTHING:
+            end = matcher.search(data, size, True, &search)
+            if end == TIRED:
+                self.look_up_from_work(check)
+                continue
+            stop = search.start if end == FOUND else size
+            if end == FOUND and search.number >> 32:
+                return 0
+            self.encode_whole(
+                data + position, stop - position, readable - position, stop - position, table, check
+            )
+            if end == FOUND:
+                table.reserve(1)
+                table.out[table.size] = <uint32_t>search.number
+                table.size += 1
+                position = search.at = search.stop
+                search.stop = search.node = 0
+        return 1
+
     def encode_text(self, text, Matcher matcher=None, bint listed=False, check=None):
         cdef Table table
         cdef StrData characters
         cdef bint done
-        if not self.takes(text, matcher):
+        cdef int way = self.way_of(text, matcher)
+        if way == NOT:
             return None
         characters_of(text, &characters)
         table = self.acquire()
         try:
-            if characters.size * characters.kind <= SMALL:
+            if way == CUT:
+                with nogil:
+                    done = self.encode_cut(&characters, matcher, table, check)
+            elif characters.size * characters.kind <= SMALL:
                 done = self.encode_characters(&characters, 0, characters.size, table, check)
             else:
                 with nogil:
@@ -313,16 +368,16 @@ cdef class Encoder:
         finally:
             self.release(table)
 
-    cdef bint takes(self, text, Matcher matcher, bint cut=False) except -1:
-        """Return whether a text may be encoded as it is.  One that is cut has been looked through."""
+    cdef int way_of(self, text, Matcher matcher, bint cut=False) except -1:
+        """Return how a text may be encoded.  One that is cut has been looked through."""
         cdef StrData characters
         if not isinstance(text, str) or self.native_splitter is None:
-            return 0
+            return NOT
         if self.quick_check is not None and not cut:
             characters_of(text, &characters)
             if not self.quick_check.passes(&characters):
-                return 0
-        return matcher is None or cut or not matcher.may_match(text)
+                return NOT
+        return WHOLE if matcher is None or cut or not matcher.may_match(text) else CUT
 
     def cut(self, str text not None, Py_ssize_t size, Matcher matcher=None):
         cdef StrData characters
@@ -330,7 +385,7 @@ cdef class Encoder:
         cuts = []
         if size < 1:
             raise ValueError(f"size must be positive, got {size}")
-        if not self.takes(text, matcher):
+        if self.way_of(text, matcher) != WHOLE:
             return cuts
         characters_of(text, &characters)
         while place < characters.size - size // 2:
@@ -366,6 +421,7 @@ cdef class Encoder:
         cdef const int64_t[:, ::1] rows = spans
         cdef Py_ssize_t n_spans = rows.shape[0], at, end, before
         cdef StrData *characters = NULL
+        cdef uint8_t *ways = NULL
         cdef int64_t[::1] view
         cdef Table table
         if rows.shape[1] != 3:
@@ -375,12 +431,13 @@ cdef class Encoder:
         view = counts
         try:
             characters = <StrData *>resized(NULL, n_spans, sizeof(StrData))
+            ways = <uint8_t *>resized(NULL, n_spans, 1)
             for at in range(n_spans):
                 if not 0 <= rows[at, 0] < PyList_GET_SIZE(texts):
                     raise ValueError(f"spans must be of texts that are there, got number {rows[at, 0]}")
                 text = texts[rows[at, 0]]
-                characters[at].data = NULL
-                if self.takes(text, matcher, cut=rows[at, 1] != 0 or rows[at, 2] >= 0):
+                ways[at] = <uint8_t>self.way_of(text, matcher, cut=rows[at, 1] != 0 or rows[at, 2] >= 0)
+                if ways[at] != NOT:
                     characters_of(text, &characters[at])
                     end = rows[at, 2] if rows[at, 2] >= 0 else characters[at].size
                     if not 0 <= rows[at, 1] <= end <= characters[at].size:
@@ -389,10 +446,13 @@ cdef class Encoder:
                 for at in range(n_spans):
                     before = table.size
                     view[at] = -1
-                    if characters[at].data == NULL:
+                    if ways[at] == NOT:
                         continue
                     end = rows[at, 2] if rows[at, 2] >= 0 else characters[at].size
-                    if self.encode_characters(&characters[at], rows[at, 1], end, table, check):
+                    if (
+                        self.encode_cut(&characters[at], matcher, table, check) if ways[at] == CUT
+                        else self.encode_characters(&characters[at], rows[at, 1], end, table, check)
+                    ):
                         view[at] = table.size - before
                     else:
                         table.size = before
@@ -401,6 +461,7 @@ cdef class Encoder:
             return table.take(), counts
         finally:
             free(characters)
+            free(ways)
             self.release(table)
 
     def lists(self, ids, offsets):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fastbpe.core.match_python import Matcher
 from fastbpe.core.merge_python import Merger
 
+MAX_ID = (1 << 32) - 1
 RAW = -1  # a cut with this number is a raw piece
 
 
@@ -40,8 +41,8 @@ class Encoder:
     ) -> NDArray[np.uint32] | list[int] | None:
         """Return the ids of a str, uint32 [n], or a list if `listed`.
 
-        None if the caller has to look closer: it is no str, a token of the matcher may be in it, it has no UTF-8, or it
-        may have to be normalized.
+        Tokens of the matcher become their numbers.  None if the caller has to look closer: it is no str, it has a token
+        whose number is no id, it has no UTF-8, or it may have to be normalized.
         """
         if not isinstance(text, str) or (self._ascii_only and not str.isascii(text)):
             return None
@@ -49,9 +50,10 @@ class Encoder:
             data = str.encode(text)
         except UnicodeEncodeError:
             return None
-        if matcher is not None and len(matcher.find(data)[0]):
+        cuts = None if matcher is None else matcher.find(data)[0]
+        if cuts is not None and (cuts[:, 2] > MAX_ID).any():
             return None
-        ids = self.encode(data, None, check)
+        ids = self.encode(data, cuts, check)
         return ids.tolist() if listed else ids
 
     def cut(self, text: str, size: int, matcher: Matcher | None = None) -> list[int]:
