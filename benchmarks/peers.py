@@ -178,6 +178,10 @@ def main() -> int:
     parser.add_argument("--largest", type=int, default=1000, help="scale: megabytes of the longest text")
     parser.add_argument("--chart", type=chart_file, help="scale: draw the table to this file")
     options = parser.parse_args()
+    if options.data and not options.data.is_dir():
+        parser.error(f"--data must be a folder, got {str(options.data)!r}")
+    if unknown := [name for name in options.encoding or () if name not in (*BUNDLED, *FAMILIES)]:
+        parser.error(f"--encoding must be one of {', '.join([*BUNDLED, *FAMILIES])}, got {unknown[0]!r}")
     if options.threads and (options.what != "encode" or options.output):
         parser.error("--threads is for encode, without --output")
     names = options.encoding or [*BUNDLED, *(FAMILIES if options.vocabs else ())]
