@@ -195,6 +195,8 @@ class Tokenizer:
         return self.spec if boxes is None else self.spec.boxed(boxes)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self.name in encodings.NAMES and self is get_encoding(self.name):  # others of its name may have other ids
+            return (get_encoding, (self.name,))
         return (_unpickled, (self.to_bytes(), self._cache_bytes))
 
     def __eq__(self, other: object) -> bool:

@@ -231,10 +231,13 @@ def test_equality_hash_pickle_copy():
     assert gpt2 == r50k and hash(gpt2) == hash(r50k)  # one definition under two names
     assert gpt2 != cl100k and gpt2 != "gpt2"
     restored = fastbpe.Tokenizer.from_bytes(gpt2.to_bytes())
-    for copied in [pickle.loads(pickle.dumps(gpt2)), copy.deepcopy(gpt2), restored]:
+    own = fastbpe.Tokenizer(gpt2.spec, cache_bytes=0)
+    assert pickle.loads(pickle.dumps(gpt2)) is gpt2 and len(pickle.dumps(gpt2)) < 200  # by its name
+    assert pickle.loads(pickle.dumps(own)) is not gpt2
+    for copied in [pickle.loads(pickle.dumps(own)), copy.deepcopy(own), restored]:
         assert copied == gpt2 and copied.fingerprint == gpt2.fingerprint and copied.name == "gpt2"
         assert copied.encode("hello world") == [31373, 995]
-    assert pickle.dumps(gpt2) == pickle.dumps(gpt2)
+    assert pickle.dumps(own) == pickle.dumps(own)
 
 
 @pytest.mark.parametrize(
