@@ -120,8 +120,10 @@ def memory(options: argparse.Namespace, encoding: str, rivals: list[str], worker
     found: dict[str, list[Answer]] = {name: [] for name in rivals}
     for _ in range(options.rounds):
         for name in list(found):
+            with workers.start(name, encoding) as fresh:
+                loaded = _loaded(fresh)
             with workers.start(name, encoding) as worker:
-                answer = _one_pass(worker, workers, bunches, sizes)
+                answer = _one_pass(worker, workers, bunches, sizes, loaded)
             if "error" in answer:
                 print(f"{encoding}: {name} left out ({answer['error'][:110]})")
                 del found[name]
@@ -158,12 +160,20 @@ def _bunches(texts: Iterator[str]) -> Iterator[list[str]]:
         yield bunch
 
 
-def _one_pass(worker: Worker, workers: Workers, bunches: list[list[str]], sizes: list[int]) -> Answer:
+def _loaded(worker: Worker) -> dict[str, float]:
+    """What loading adds, and a short call: in a process that has read no text, whose memory both could use."""
+    imported = worker.ask("import")["resident"]
+    load, call = worker.ask("load", call=False)["resident"], worker.ask("load")["resident"]
+    return {"load": load - imported, "call": call - imported}
+
+
+def _one_pass(
+    worker: Worker, workers: Workers, bunches: list[list[str]], sizes: list[int], loaded: dict[str, float]
+) -> Answer:
     # What reading texts leaves behind must not count: the first reading is before the import.
     resident = {"bare": worker.ask("nothing", workers.write(max(bunches, key=len)))["resident"]}
     resident["import"] = worker.ask("import")["resident"]
-    resident["load"] = worker.ask("load", call=False)["resident"]
-    resident["call"] = worker.ask("load")["resident"]
+    resident |= {at: resident["import"] + size for at, size in loaded.items()}
     seconds, digests, done = 0.0, [], 0
     for bunch, size in zip(bunches, sizes):
         answer = worker.ask("pass", workers.write(bunch))
