@@ -43,8 +43,8 @@ _POLICIES = 16  # combinations of allowed and disallowed tokens remembered by on
 class Tokenizer:
     """A byte-level BPE tokenizer: text to token ids and back.
 
-    Immutable: equal, hashable and pickled by its definition (a bundled encoding by its name), safe to share between threads
-    and across fork.
+    Immutable: equal, hashable and pickled by its definition (a bundled encoding by its name), safe to share between
+    threads and across fork.
 
     >>> import fastbpe
     >>> tok = fastbpe.get_encoding("gpt2")
