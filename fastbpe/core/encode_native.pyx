@@ -312,7 +312,7 @@ cdef class Encoder:
         self, const StrData *text, Matcher matcher, Table table, object check
     ) except -1 nogil:
         cdef const uint8_t *data = text.data
-        cdef Py_ssize_t size = text.size, readable = size, position = 0, stop
+        cdef Py_ssize_t size = text.size, readable = size, position = 0, looked = 0, stop
         cdef size_t written
         cdef Search search
         cdef int end = FOUND
@@ -342,6 +342,9 @@ cdef class Encoder:
                 table.size += 1
                 position = search.at = search.stop
                 search.stop = search.node = 0
+            if position - looked >= SLICE:
+                looked = position
+                self.look_up_from_work(check)
         return 1
 
     def encode_text(self, text, Matcher matcher=None, bint listed=False, check=None):
