@@ -226,6 +226,19 @@ def test_processes(method):
     assert child.exitcode == 0
 
 
+def test_what_is_disallowed_need_not_be_a_special_token():
+    """Then nobody is told to allow it."""
+    tok = fastbpe.get_encoding("gpt2")
+    for call in (tok.encode, lambda text, **policy: tok.encode_batch([text], **policy),
+                 lambda text, **policy: list(tok.iter_encode([text], **policy))):
+        for token, known in (("foo", False), ("<|endoftext|>", True)):
+            with pytest.raises(fastbpe.SpecialTokenError) as caught:
+                call(f"a {token}", disallowed_special={token})
+            again = pickle.loads(pickle.dumps(caught.value))
+            assert again.known == caught.value.known == known and again.position == 2
+            assert ("allowed_special={" in str(again)) == ("the special token" in str(again)) == known
+
+
 def test_equality_hash_pickle_copy():
     gpt2, r50k, cl100k = (fastbpe.get_encoding(name) for name in ["gpt2", "r50k_base", "cl100k_base"])
     assert gpt2 == r50k and hash(gpt2) == hash(r50k)  # one definition under two names

@@ -31,7 +31,7 @@ cdef class Symbols:
     # Symbols are numbered by priority: 0 to 255 are the bytes, then the tokens in the order in which merges make them,
     # then those that no merge makes.
     cdef uint32_t n_symbols
-    cdef size_t block_size     # of the memory that begins with `slots` and has the next five as well
+    cdef size_t block_size     # bytes of `slots`, behind which are offset, id_of, left, right and blob
     cdef uint8_t *blob
     cdef uint32_t *offset      # n_symbols + 1
     cdef uint32_t *id_of

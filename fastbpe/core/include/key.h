@@ -312,7 +312,7 @@ KEY_AVX2 static int key_prepare_avx2(
     const int most = count - left_out < KEY_BATCH ? count - left_out : KEY_BATCH;
     const uint8_t *base = batch->base, *begin = batch->begin;
     const uint32_t *stop;
-    size_t quick = KEY_LONGEST; /* size of a key that is made of what may be read behind it */
+    size_t quick = KEY_LONGEST; /* sizes up to this one are made by vectors, which read behind them; 0: none */
     KeyAsked *asked = batch->asked;
     ends += left_out;
     for (stop = ends + most; stop > ends && limit - (base + (stop[-1] & ~KEY_DROPPED)) < KEY_LONGEST; stop--)
@@ -325,7 +325,7 @@ KEY_AVX2 static int key_prepare_avx2(
         const uint8_t *end = base + *ends;
         const size_t size = (size_t)(end - begin); /* with KEY_DROPPED larger than any */
         KeyBucket *bucket;
-        if (size <= (quick & KEY_SHORT)) {
+        if (size <= (quick & KEY_SHORT)) { /* KEY_SHORT, or 0 */
             const __m128i key = _mm_or_si128(
                 _mm_loadu_si128((const __m128i *)begin), _mm_loadu_si128((const __m128i *)(fill_low + 32 - size)));
             _mm256_store_si256((__m256i *)asked->key, _mm256_broadcastsi128_si256(key));
