@@ -10,6 +10,8 @@ is named and left out.  benchmarks.rivals says what the columns mean, benchmarks
 from __future__ import annotations
 
 import argparse
+import bisect
+import itertools
 import json
 import platform
 import sys
@@ -44,7 +46,7 @@ def show(title: str, rivals: dict[str, Answer], expected: str | None, line: Call
     return {"rivals": rivals, "against": fastest}
 
 
-def megabytes_per_second(answer: Answer, sizes: dict[str, float]) -> str:
+def megabytes_per_second(answer: Answer, sizes: dict[str, int]) -> str:
     rates = (f"{stage} {size / answer['seconds'][stage] / 1e6:6.1f}" for stage, size in sizes.items())
     return "  ".join(rates) + " MB/s"
 
@@ -54,12 +56,15 @@ def encode(options: argparse.Namespace, encoding: str, rivals: list[str], worker
     rows = []
     output = options.output or "leanest"
     for corpus, texts in corpora.items():
-        size = sum(len(text.encode()) for text in texts)
+        ends = list(itertools.accumulate(len(text.encode()) for text in texts))
+        size = ends[-1]
+        half = min(bisect.bisect_left(ends, size / 2) + 1, len(texts) - 1)
+        first = ends[half - 1] if half else 0
+        sizes = {"first": first, "next": size - first, "again": size}
         expected = workers.expected(encoding, "ids", texts)
         found = workers.interleaved(
-            rivals, encoding, "rate", texts, options.rounds, threads=options.threads, output=output
+            rivals, encoding, "rate", texts, options.rounds, half=half, threads=options.threads, output=output
         )
-        sizes = {"first": size / 2, "next": size / 2, "again": size}
         how = f"{options.threads} threads" if options.threads else output
         row = show(
             f"{encoding} {corpus}, {size:,} bytes, {len(texts):,} documents, {how}",

@@ -272,9 +272,9 @@ def ids(make: Make, texts: list[str]) -> Answer:
     return {"sha256": sha256(as_bytes(make().listed(text)) for text in texts)}
 
 
-def rate(make: Make, texts: list[str], output: str = "leanest", threads: int = 0) -> Answer:
-    """Seconds of *start* (import, load and one short call), *first* (the first half of the texts, right after),
-    *next* (the second half, unseen as well), *again* (the better of two more passes); the sha256 of all ids.
+def rate(make: Make, texts: list[str], half: int, output: str = "leanest", threads: int = 0) -> Answer:
+    """Seconds of *start* (import, load and one short call), *first* (the first `half` texts, right after),
+    *next* (the others, unseen as well), *again* (the better of two more passes over all); the sha256 of all ids.
 
     Without `threads` one call a text, CPU time; with them one call a part, wall time.
     """
@@ -295,7 +295,6 @@ def rate(make: Make, texts: list[str], output: str = "leanest", threads: int = 0
     batch, encode = rival.batch, encoder(rival, output)
     timed(["hello world"])
     seconds["start"] = clock() - begin
-    half = len(texts) // 2
     seconds["first"] = timed(texts[:half])
     seconds["next"] = timed(texts[half:])
     seconds["again"] = min(timed(texts), timed(texts))
