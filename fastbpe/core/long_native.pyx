@@ -31,7 +31,7 @@ cdef enum:
     BLOCK = 512        # symbols that are looked at together when boundaries are indexed
     PATIENCE = 64      # steps of backtracking a byte; real vocabularies take under 10
     # Bytes that are merged step by step before there are tables for them: about what building these takes.
-    WIDE_CREDIT = 1 << 12    # of ideographs
+    WIDE_CREDIT = 1 << 17    # of ideographs
     THREE_CREDIT = 1 << 15   # beginning with another character of three bytes
     NARROW_CREDIT = 1 << 18  # all others: few of them are long, but thousands of symbols begin as they do
 
@@ -254,7 +254,7 @@ cdef class LongMerger:
     cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil:
         """Write the ids of bytes of any length and kind; return how many."""
         cdef Py_ssize_t count, at
-        cdef Py_ssize_t *credit = &self.three_credit if data[size > 1] >= 0xE0 else &self.narrow_credit
+        cdef Py_ssize_t *credit = &self.three_credit if 0xE0 <= data[size > 1] < 0xF0 else &self.narrow_credit
         if is_short(data, size):
             return self._ids_of(data, size, out)
         count = 0 if data[size >> 1] >= 0x80 else self._merge_runs(data, size, out)  # no character repeats a byte

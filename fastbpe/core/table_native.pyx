@@ -85,6 +85,7 @@ cdef class Table:
             raise MemoryError
         if cache_bytes:  # it will be used more than once
             pages_touch(self.buckets, 0, FIRST_BUCKETS * sizeof(KeyBucket))
+            pages_touch(self.sights, 0, SIGHT_WORDS * sizeof(uint64_t))
 
     def __dealloc__(self):
         pages_free(self.buckets, self.most_buckets * sizeof(KeyBucket))
