@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import random
 
 import numpy as np
 import pytest
 
 import fastbpe
+from fastbpe.pattern.automaton import compile_split
 from tests.hard_text import hard_strings
 from tests.hostile import SHAPES
 
@@ -151,3 +153,21 @@ def test_a_str_subclass_is_its_text():
 
     assert list(fastbpe.get_encoding("gpt2").iter_encode([Odd("hello world")])) == [31373, 995]
     assert fastbpe.get_encoding("gpt2").encode_batch([Odd("hello world")]) == [[31373, 995]]
+
+
+@pytest.mark.parametrize("with_encoder", [False, True])
+def test_a_stream_in_a_cycle_gives_its_memory_back_as_it_was(core, with_encoder):
+    """The collector takes apart what lies in a cycle in any order, as after an exception that somebody keeps."""
+    spec = fastbpe.get_encoding("gpt2").spec
+    splitter = core.Splitter(compile_split(spec.splits[0].pattern, gaps=True))
+    merger = core.Merger(spec.vocab, spec.merges, spec.whole)
+    encoder = core.Encoder(splitter, merger)
+    gc.collect()  # what is older is taken apart first
+    for new in ("unseen", "newer", "newest"):
+        cycle = []
+        cycle.append(cycle)
+        cycle.append(core.EncodeStream(core.Encoder(splitter, merger) if with_encoder else encoder))
+        assert cycle[1].push(b"hello world, ").tolist()[:2] == [31373, 995]
+        del cycle
+        gc.collect()
+        assert encoder.encode_text(f"hello world {new}").tolist() == [31373, 995, *merger.merge(f" {new}".encode())]

@@ -127,6 +127,7 @@ cdef class QuickCheck:
 
 
 @cython.final
+@cython.no_gc_clear  # as Table
 cdef class Encoder:
     cdef readonly object splitter
     cdef readonly Merger merger

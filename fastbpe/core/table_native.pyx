@@ -9,6 +9,7 @@ at.  Those that are not found are collected and merged together; the ids behind 
 is seen for the first time is merged alone and leaves a bit behind, no more: most of these never return.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -53,6 +54,7 @@ SECRET.words = [int.from_bytes(_urandom(8), "little") | 1 for _ in range(4)]
 _empty, _uint32 = np.empty, np.dtype(np.uint32)
 
 
+@cython.no_gc_clear  # a stream in a cycle gives it back when it goes, whatever the collector took apart before
 cdef class Table:
     """The memory of one call: the pretoken table, the ids so far, and what waits for ids."""
 
