@@ -114,7 +114,7 @@ def _hostile_summary(rows: Rows) -> None:
 
 
 def memory(options: argparse.Namespace, encoding: str, rivals: list[str], workers: Workers, corpora: Corpora) -> Rows:
-    """One pass over all corpora with one tokenizer: resident size on the way, CPU time."""
+    """One pass over all corpora with one tokenizer: resident size on the way, without texts and ids, and CPU time."""
     bunches = list(_bunches(chain.from_iterable(corpora.values())))
     sizes = [sum(len(text.encode()) for text in bunch) for bunch in bunches]
     found: dict[str, list[Answer]] = {name: [] for name in rivals}
@@ -171,7 +171,8 @@ def _one_pass(
     worker: Worker, workers: Workers, bunches: list[list[str]], sizes: list[int], loaded: dict[str, float]
 ) -> Answer:
     # What reading texts leaves behind must not count: the first reading is before the import.
-    resident = {"bare": worker.ask("nothing", workers.write(max(bunches, key=len)))["resident"]}
+    worker.ask("nothing", workers.write(max(bunches, key=len)))
+    resident = {"bare": worker.ask("nothing")["resident"]}
     resident["import"] = worker.ask("import")["resident"]
     resident |= {at: resident["import"] + size for at, size in loaded.items()}
     seconds, digests, done = 0.0, [], 0
@@ -183,9 +184,9 @@ def _one_pass(
         digests.append(answer["sha256"])
         done += size
         for point in (1, 10, 100):
-            if done >= point * MB:
-                resident.setdefault(f"{point} MB", answer["resident"])
-    resident["all"] = answer["resident"]
+            if done >= point * MB and f"{point} MB" not in resident:
+                resident[f"{point} MB"] = worker.ask("nothing")["resident"]  # texts and ids are gone
+    resident["all"] = worker.ask("nothing")["resident"]
     return {"resident": resident, "seconds": seconds, "sha256": " ".join(digests)}
 
 

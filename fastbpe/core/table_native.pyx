@@ -63,12 +63,12 @@ cdef class Table:
         self.code = key_code(vectors.encode())
         if not self.code.hash:
             raise ValueError(f"vectors must be of a kind that this processor has, got {vectors!r}")
-        # Two thirds for the buckets, one for the ring behind them, in powers of two.
+        # Four fifths for the buckets, one for the ring behind them, in powers of two.
         self.most_buckets = FIRST_BUCKETS
-        while 3 * 128 * <Py_ssize_t>self.most_buckets <= cache_bytes and self.most_buckets < MOST_BUCKETS:
+        while 5 * 64 * <Py_ssize_t>self.most_buckets <= cache_bytes and self.most_buckets < MOST_BUCKETS:
             self.most_buckets *= 2
         self.ring.size = FIRST_RING
-        while 6 * 4 * <Py_ssize_t>self.ring.size <= cache_bytes and self.ring.size < MOST_WORDS:
+        while 10 * 4 * <Py_ssize_t>self.ring.size <= cache_bytes and self.ring.size < MOST_WORDS:
             self.ring.size *= 2
         self.ring.written = 2 * self.ring.size  # so that place 0 is long overwritten
         self.mask = FIRST_BUCKETS - 1
