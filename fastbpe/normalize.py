@@ -58,6 +58,16 @@ _NOT_FIRST = _characters(_JOINING)
 
 
 @cache
+def _kinds() -> NDArray[np.uint8]:
+    """Of each character: 2 for a wall, 1 for a mark, 0 for all others."""
+    kinds = np.zeros(0x110000, dtype=np.uint8)
+    for first, last in named("M").ranges:
+        kinds[first : last + 1] = 1
+    kinds[[ord(wall) for wall in WALLS]] = 2
+    return kinds
+
+
+@cache
 def _many_marks() -> re.Pattern[str]:
     """A long run of marks; compiling it takes a tenth of the import of all the package."""
     marks = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in named("M").ranges)
@@ -100,24 +110,32 @@ def quick_check() -> QuickCheck:
 
 def nfc(text: str) -> str:
     """Return the NFC form of text, equal to tokenizers' `normalizers.NFC()`."""
-    # A part of a normalized text is normalized, so the pieces between walls then are, too.  Most text ends here.
-    if is_normalized("NFC", text):
+    if text.isascii():
         return text
-    # A space composes with nothing and nothing moves across it: words are normalized one by one, and most need not be.
+    # A space composes with nothing and nothing moves across it.
     pieces = []
     start = 0
     while start < len(text):
-        end = text.rfind(" ", start, start + _PART)
-        end = text.find(" ", start + _PART) if end < start else end
-        part = text[start : end + 1] if end >= 0 else text[start:]
-        if not is_normalized("NFC", part):
-            part = " ".join([word if is_normalized("NFC", word) else _nfc_word(word) for word in part.split(" ")])
-        pieces.append(part)
-        start = end + 1 if end >= 0 else len(text)
+        end = text.rfind(" ", start, start + _PART) + 1 or text.find(" ", start + _PART) + 1 or len(text)
+        part = text[start:end]
+        pieces.append(normalize("NFC", part) if _is_plain(part) else " ".join(map(_nfc_word, part.split(" "))))
+        start = end
     return "".join(pieces)
 
 
+def _is_plain(text: str) -> bool:
+    """Whether there are neither walls nor many marks in a row."""
+    kinds = _kinds()[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)]
+    if kinds.max(initial=0) == 2:
+        return False
+    others = np.flatnonzero(kinds == 0)
+    return bool(np.diff(others, prepend=-1, append=len(text)).max() <= _MANY)
+
+
 def _nfc_word(text: str) -> str:
+    # A part of a normalized text is normalized, so the pieces between walls then are, too.
+    if is_normalized("NFC", text):
+        return text
     if len(text) < _MANY and WALLS.isdisjoint(text):
         return normalize("NFC", text)
     text = _many_marks().sub(_ordered, text)
