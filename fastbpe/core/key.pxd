@@ -53,6 +53,7 @@ cdef extern from "key.h" nogil:
     uint32_t key_hash_plain(const uint64_t *key, const KeySecret *secret)
     const uint8_t *key_data(const KeyBatch *batch, int at)
     size_t key_size(const KeyBatch *batch, int at)
+    KeyBucket *key_first(uint32_t hashed, KeyBucket *buckets, uint32_t mask)
     KeyBucket *key_bucket(KeyBucket *first, KeyBucket *buckets, int number)
     int key_room(const KeyBucket *bucket, bint is_long)
     uint32_t key_give(const uint32_t *ids, const KeyRing *ring, const uint8_t *data, size_t size, uint32_t *to)

@@ -37,7 +37,7 @@ cdef class Table:
     cdef Py_ssize_t capacity
     cdef SplitStream splits  # for text that has to be turned into UTF-8
 
-    cdef uint32_t *_make_room(self, const uint64_t *key, uint32_t at) noexcept nogil
+    cdef uint32_t *_make_room(self, const uint64_t *key, KeyBucket *first) noexcept nogil
     cdef int _push_out(self, KeyBucket *bucket, bint is_long) noexcept nogil
     cdef bint _is_first(self, const uint64_t *key) noexcept nogil
     cdef void _widen(self) noexcept nogil

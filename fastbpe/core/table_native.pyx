@@ -17,7 +17,7 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 
 from fastbpe.core.key cimport (
     KEY_BUCKETS, KEY_HASHED, KEY_IN_RING, KEY_LONGEST, KEY_PENDING, KEY_SHORT, KeyBatch, KeyBucket, KeySecret, key_bucket,
-    key_code, key_data, key_find, key_give, key_is_long, key_room, key_sight_bit, key_sight_word, key_size,
+    key_code, key_data, key_find, key_first, key_give, key_is_long, key_room, key_sight_bit, key_sight_word, key_size,
 )
 from fastbpe.core.long_native cimport Memo, is_wide
 from fastbpe.core.merge_native cimport LOCKSTEP_WORDS, Merger, Miss
@@ -38,7 +38,7 @@ cdef enum:
     FIRST_BUCKETS = 1 << 11  # of 128 bytes: 256 KB for a process that encodes little
     FIRST_RING = 1 << 14   # words of four bytes
     AMPLE_BUCKETS = 1 << 15  # below it the table grows by four, then by two
-    MOST_BUCKETS = 1 << 29
+    MOST_BUCKETS = 1 << 25  # their bytes have numbers of 32 bits
     MOST_WORDS = 1 << 30
     KEPT = 1 << 18         # ids of output space that an idle table keeps
     SIGHT_WORDS = 1 << 15  # of 64 bits, one for each long pretoken seen
@@ -97,18 +97,18 @@ cdef class Table:
         free(self.out)
         free(self.ring.words)
 
-    cdef uint32_t *_make_room(self, const uint64_t *key, uint32_t at) noexcept nogil:
+    cdef uint32_t *_make_room(self, const uint64_t *key, KeyBucket *first) noexcept nogil:
         """Enter a key that the table lacks; return the ids of its entry.  What is in the way is forgotten."""
         cdef KeyBucket *bucket
         cdef bint is_long = key_is_long(key)
         cdef int place, number
         for number in range(KEY_BUCKETS):
-            bucket = key_bucket(self.buckets + at, self.buckets, number)
+            bucket = key_bucket(first, self.buckets, number)
             place = key_room(bucket, is_long)
             if place < 4:
                 break
         else:
-            bucket = self.buckets + at
+            bucket = first
             place = self._push_out(bucket, is_long)
         memcpy(bucket.key + 2 * place, key, 32 if is_long else 16)
         self.taken += 1 + is_long
@@ -164,7 +164,7 @@ cdef class Table:
                     is_long = key_is_long(found)
                     memcpy(key, found, 16)
                     memcpy(key + 2, found + 2 * is_long, 16)
-                    ids = self._make_room(key, self.code.hash(key, &SECRET) & self.mask)
+                    ids = self._make_room(key, key_first(self.code.hash(key, &SECRET), self.buckets, self.mask))
                     memcpy(ids, before[at].ids + 4 * place, 32 if is_long else 16)
                     place += 1 + is_long
             first += KEY_BUCKETS
@@ -301,7 +301,7 @@ cdef class Table:
             # A clause, a link, a line of code: most that are new never return, and they would fill the table.
             return self.encode_piece(data, size)
         if entry == NULL:
-            return self._miss(batch, at, self._make_room(key, <uint32_t>(batch.asked[at].bucket - self.buckets)))
+            return self._miss(batch, at, self._make_room(key, batch.asked[at].bucket))
         if entry[3] & KEY_PENDING:
             return self._wait(entry[3] & ~KEY_PENDING)
         count = key_give(entry, &self.ring, data, size, self.out + self.size)
