@@ -59,6 +59,8 @@ def hostile(
             if row["bytes"] == size:
                 print("  " + _hostile_line(row))
     _hostile_summary(rows)
+    if any(row.get("failed") == "OTHER IDS" for row in rows):
+        sys.exit(f"{OURS}: other ids")
     return rows
 
 
@@ -73,8 +75,8 @@ def _hostile_row(cell: tuple[int, str], found: dict[str, list[Answer]], right: s
         each["equal"] = "sha256" in each and (expected is None or each.pop("sha256") == expected)
     row: dict[str, Any] = {"bytes": cell[0], "shape": cell[1], "checked": expected is not None}
     row |= {"rivals": rivals, "ratios": {}}
-    if not rivals[OURS]["equal"]:
-        sys.exit(f"{cell[1]}, {cell[0]:,} bytes: {OURS} failed, or its ids differ: {rivals[OURS]}")
+    if not rivals.get(OURS, {}).get("equal"):
+        return row | {"failed": rivals.get(OURS, {"error": "given up"}).get("error", "OTHER IDS")}
     for stage, ours in rivals[OURS]["seconds"].items():
         others = {name: each["seconds"][stage] for name, each in rivals.items() if each["equal"] and name != OURS}
         row["ratios"][stage] = {name: seconds / ours for name, seconds in others.items()}
@@ -82,7 +84,7 @@ def _hostile_row(cell: tuple[int, str], found: dict[str, list[Answer]], right: s
 
 
 def _hostile_line(row: dict[str, Any]) -> str:
-    parts = [f"{row['shape']:22}"]
+    parts = [f"{row['shape']:22}", *([row["failed"]] if "failed" in row else [])]
     for stage, ratios in row["ratios"].items():
         fastest = min(ratios, key=ratios.__getitem__, default="")
         tiktoken = f"{ratios['tiktoken']:8.2f}" if "tiktoken" in ratios else f"{'-':>8}"
