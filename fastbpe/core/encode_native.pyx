@@ -17,6 +17,7 @@ from fastbpe.core.characters_native cimport length_of
 from fastbpe.core.match_native cimport FOUND, NOTHING, TIRED, Matcher, Search
 from fastbpe.core.memory cimport resized
 from fastbpe.core.merge_native cimport Merger
+from fastbpe.core.nfc cimport SAYING, is_nfc
 from fastbpe.core.split_native cimport BOXES_CHUNK, DROPPED, FAR, Found, Scan, Splitter, SplitStream, scan_reset
 from fastbpe.core.table_native cimport Table
 
@@ -30,11 +31,6 @@ cdef enum:
     SMALL = 1 << 11        # bytes of a text for which other threads may wait
     IDLE = 2               # tables kept between calls
     CUT_WINDOW = 1 << 10   # characters in which a place for a cut is looked for
-    SAYING = 0x30000       # characters above say nothing about NFC
-    RANK = 127             # of what is said: of the combining class,
-    SECOND = 128           # it composes with a starter,
-    COMPOSED = 127         # it is a composed starter,
-    ASK = 255              # nothing is sure
 
 cdef enum:                 # ways to encode a str
     NOT                    # not here
@@ -53,11 +49,6 @@ cdef extern from "utf8.h" nogil:
     Utf8Write *utf8_choose(const char *kind)
 
 
-ctypedef fused Unit:
-    uint16_t
-    uint32_t
-
-
 cdef struct StrData:
     # What a str holds.
     const uint8_t *data
@@ -71,17 +62,6 @@ cdef inline void characters_of(text, StrData *characters):
     characters.size = PyUnicode_GET_LENGTH(text)
     characters.kind = PyUnicode_KIND(text)
     characters.ascii = PyUnicode_IS_COMPACT_ASCII(text)
-
-
-cdef bint composes(const uint64_t *pairs, Py_ssize_t n, uint64_t pair) noexcept nogil:
-    cdef Py_ssize_t low = 0, high = n, middle
-    while low < high:
-        middle = (low + high) >> 1
-        if pairs[middle] < pair:
-            low = middle + 1
-        else:
-            high = middle
-    return low < n and pairs[low] == pair
 
 
 @cython.final
@@ -101,29 +81,8 @@ cdef class QuickCheck:
         if text.kind == 1:
             return 1
         if text.kind == 2:
-            return self.passes_as(<const uint16_t *>text.data, text.size)
-        return self.passes_as(<const uint32_t *>text.data, text.size)
-
-    cdef bint passes_as(self, const Unit *data, Py_ssize_t size) noexcept nogil:
-        cdef const uint8_t *marks = &self.marks[0]
-        cdef uint64_t starter = 0
-        cdef uint8_t last = 0, found
-        cdef bint composed = 0  # the starter
-        cdef Py_ssize_t at
-        for at in range(size):
-            found = marks[data[at]] if Unit is uint16_t or data[at] < SAYING else 0
-            if found and found != COMPOSED:
-                if found == ASK or (found & RANK and (found & RANK) < last):
-                    return 0
-                if found & SECOND and (
-                    composed or composes(&self.pairs[0], self.pairs.shape[0], starter << 32 | data[at])
-                ):
-                    return 0
-            last = found & RANK if found != COMPOSED else 0
-            if last == 0:
-                starter = data[at]
-                composed = found == COMPOSED
-        return 1
+            return is_nfc(<const uint16_t *>text.data, text.size, &self.marks[0], &self.pairs[0], self.pairs.shape[0])
+        return is_nfc(<const uint32_t *>text.data, text.size, &self.marks[0], &self.pairs[0], self.pairs.shape[0])
 
 
 @cython.final
