@@ -7,6 +7,7 @@ frees.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -28,7 +29,7 @@ SHORT_BATCH = 1 << 18  # characters that one thread encodes before others have b
 
 
 def encode_batch(
-    encoder: Any, texts: list[str], matcher: Any, otherwise: Callable[[int, Check | None], Any], threads: int
+    encoder: Any, texts: list[str], matcher: Any, otherwise: Callable[[int, Check | None], Any], threads: int | None
 ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """Return the ids of all texts, uint32 [n], and where those of each begin, int64 [len(texts) + 1].
 
@@ -37,16 +38,14 @@ def encode_batch(
         texts: the texts.
         matcher: what must not be in a text that is encoded as it is.
         otherwise: gives the ids of any other text, by its index, as an array.
-        threads: 1 or more.
+        threads: 1 or more; None for as many as there are processors.
     """
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     total = int(lengths.sum())
-    threads = 1 if total < SHORT_BATCH else threads
+    threads = 1 if total < SHORT_BATCH else threads or os.cpu_count() or 1
     size = min(max(total // (threads * JOBS), SMALLEST_JOB), GREATEST_JOB)
     spans = _spans(encoder, texts, lengths, matcher, size if threads > 1 else 0)
-    ends = np.cumsum(np.where(spans[:, 2] < 0, lengths[spans[:, 0]], spans[:, 2]) - spans[:, 1])
-    marks = np.arange(size, total, size)
-    jobs = [job for job in np.split(spans, np.searchsorted(ends, marks) + 1) if len(job)]
+    jobs = _jobs(spans, lengths, size) if total > size else [spans]
 
     def work(job: NDArray[np.int64], check: Check | None) -> tuple[list[NDArray[np.uint32]], NDArray[np.int64]]:
         ids, counts = encoder.encode_texts(texts, job, matcher, check)
@@ -97,6 +96,13 @@ def _spans(encoder: Any, texts: list[str], lengths: NDArray[np.int64], matcher: 
         places = cuts.get(index, [])
         parts.append(np.array([*zip([index] * (len(places) + 1), [0, *places], [*places, -1])]) if places else [row])
     return np.concatenate(parts).astype(np.int64)
+
+
+def _jobs(spans: NDArray[np.int64], lengths: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Return spans that together have about `size` characters each."""
+    ends = np.cumsum(np.where(spans[:, 2] < 0, lengths[spans[:, 0]], spans[:, 2]) - spans[:, 1])
+    marks = np.arange(size, ends[-1], size)
+    return [job for job in np.split(spans, np.searchsorted(ends, marks) + 1) if len(job)]
 
 
 def _run(work: Callable[[Any, Check | None], Result], jobs: list[Any], threads: int) -> list[Result]:

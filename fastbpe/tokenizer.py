@@ -589,7 +589,7 @@ class Tokenizer:
                 raise TypeError(f"{function}: texts must hold str, got {show(text)} at index {at}")
         texts = [str.__str__(text) for text in texts]  # a subclass is its text, whatever it overrides
         check_threads(function, threads)
-        threads = 1 if core.BACKEND == "python" else threads or os.cpu_count() or 1
+        threads = 1 if core.BACKEND == "python" else threads
         matcher = self._policy(allowed, disallowed, function).matcher
 
         def otherwise(at: int, check: Callable[[], object] | None) -> Any:
