@@ -21,7 +21,8 @@ def is_decoded(decoder, data):
     expected = data.decode("utf-8", "replace")
     text = decoder.text(data, "replace")
     assert text == expected, data
-    assert text.__sizeof__() == expected.__sizeof__(), data
+    if len(text) > 1:  # CPython shares those of one character, which may carry their UTF-8
+        assert text.__sizeof__() == expected.__sizeof__(), data
 
 
 @pytest.mark.parametrize("seed", range(6))
