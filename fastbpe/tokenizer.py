@@ -90,8 +90,7 @@ class Tokenizer:
         self._decoder = core.Decoder(spec.vocab, others)
         self._special = spec.special_tokens
         self._added = {t.content: t.id for t in spec.added_tokens if not t.special}
-        self._make_policy = lru_cache(maxsize=_POLICIES)(self._make_policy_uncached)
-        self._policies: dict[tuple[SpecialTokens, SpecialTokens], _Policy] = {}  # by the arguments as they were given
+        self._policies: dict[tuple[SpecialTokens, SpecialTokens], _Policy] = {}
         self._default = self._policy(_NOTHING, _ALL, "").matcher
         self._ordinary = self._policy((), (), "").matcher
 
@@ -486,14 +485,15 @@ class Tokenizer:
         special = frozenset(self._special)
         names = special if _is_all(allowed) else special & _texts(allowed, f"{function}: allowed_special")
         banned = special - names if _is_all(disallowed) else _texts(disallowed, f"{function}: disallowed_special")
-        policy = self._make_policy(names, banned)
+        policy = self._policies.get((names, banned)) or self._make_policy(names, banned)
+        if len(self._policies) >= 2 * _POLICIES:
+            self._policies.clear()
+        self._policies[names, banned] = policy
         if isinstance(allowed, (str, tuple, frozenset)) and isinstance(disallowed, (str, tuple, frozenset)):
-            if len(self._policies) >= _POLICIES:
-                self._policies.clear()
-            self._policies[allowed, disallowed] = policy
+            self._policies[allowed, disallowed] = policy  # as they were given, which says the same
         return policy
 
-    def _make_policy_uncached(self, allowed: frozenset[str], disallowed: frozenset[str]) -> _Policy:
+    def _make_policy(self, allowed: frozenset[str], disallowed: frozenset[str]) -> _Policy:
         forbidden = tuple(sorted(disallowed))
         tokens = {text: self._special[text] for text in allowed} | self._added
         tokens |= {text: _FORBIDDEN + at for at, text in enumerate(forbidden)}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import gc
 import multiprocessing
 import os
 import pickle
 import random
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -237,6 +239,19 @@ def test_what_is_disallowed_need_not_be_a_special_token():
             again = pickle.loads(pickle.dumps(caught.value))
             assert again.known == caught.value.known == known and again.position == 2
             assert ("allowed_special={" in str(again)) == ("the special token" in str(again)) == known
+
+
+def test_a_tokenizer_that_nobody_has_is_gone():
+    """At once: the collector counts objects, not the megabytes of a vocabulary."""
+    tok = fastbpe.Tokenizer(fastbpe.get_encoding("gpt2").spec)
+    tok.encode("hello", allowed_special={"<|endoftext|>"})
+    seen = weakref.ref(tok)
+    gc.disable()
+    try:
+        del tok
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_equality_hash_pickle_copy():

@@ -137,11 +137,13 @@ cdef class Encoder:
         except IndexError:
             return self.new_table()
 
-    cdef void release(self, Table table):
+    cdef int release(self, Table table) except -1:
         table.size = 0
+        table.shrink()  # a call that failed took nothing
         # Misses are left over by a call that failed: the table has entries that wait for them.
         if self.cache_bytes > 0 and len(self.idle) < IDLE and table.n_misses == 0:
             self.idle.append(table)
+        return 0
 
     cdef bint encode_slice(
         self, const uint8_t *data, Py_ssize_t size, bint final, Py_ssize_t readable, Py_ssize_t stop, Scan *scan,
@@ -189,13 +191,6 @@ cdef class Encoder:
             return self.encode_whole(data, size, size, size, table, check)
         with nogil:
             return self.encode_whole(data, size, size, size, table, check)
-
-    cdef list take_list(self, Table table):
-        """Return the ids so far as a list, and start anew."""
-        ids = self._listed(table.out, table.size)
-        table.size = 0
-        table.shrink()
-        return ids
 
     cdef list _listed(self, const uint32_t *out, Py_ssize_t size):
         """Return ids as a list.  The int of each ordinary token is made once."""
@@ -327,7 +322,7 @@ cdef class Encoder:
                     done = self.encode_characters(&characters, 0, characters.size, table, check)
             if not done:
                 return None
-            return self.take_list(table) if listed else table.take()
+            return self._listed(table.out, table.size) if listed else table.take()
         finally:
             self.release(table)
 
