@@ -30,7 +30,7 @@ SpecialTokens = Literal["all"] | Collection[str]
 
 MAX_PRETOKEN_BYTES = 64 << 20
 MAX_THREADS = 1024
-CACHE_BYTES = 40 << 20
+CACHE_BYTES = 48 << 20
 MIN_CACHE_BYTES = 1 << 19
 MAX_CACHE_BYTES = 1 << 36
 _FORBIDDEN = 1 << 32  # matches from here on are special tokens that the call did not allow; below, the number is the id

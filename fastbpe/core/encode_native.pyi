@@ -18,7 +18,7 @@ class Encoder:
         merger: Merger,
         *,
         quick_check: Any = None,
-        cache_bytes: int = 40 << 20,
+        cache_bytes: int = 48 << 20,
         vectors: str = "",
     ) -> None: ...
     @property

@@ -24,7 +24,7 @@ from fastbpe.core.table_native cimport Table
 import numpy as np
 
 cdef enum:
-    CACHE_BYTES = 40 << 20
+    CACHE_BYTES = 48 << 20
     SLICE = 1 << 20        # as in split_native
     TEXT = 1 << 15         # characters that are turned into UTF-8 at once
     SHORT = 1 << 10        # characters of a text that is copied, so that what is behind it may be read

@@ -27,7 +27,7 @@ class Encoder:
     thread at work, to remember pretokens; nothing is remembered here.
     """
 
-    def __init__(self, splitter: Any, merger: Merger, *, quick_check: Any = None, cache_bytes: int = 40 << 20) -> None:
+    def __init__(self, splitter: Any, merger: Merger, *, quick_check: Any = None, cache_bytes: int = 48 << 20) -> None:
         self._ascii_only = quick_check is not None
         self.splitter = splitter
         self.merger = merger

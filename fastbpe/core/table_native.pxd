@@ -24,7 +24,7 @@ cdef class Table:
     cdef uint32_t most_buckets  # that there are addresses for
     cdef uint32_t taken      # places
     cdef KeyRing ring
-    cdef uint64_t ring_words  # that there is memory for
+    cdef uint32_t n_put      # what was to be written there so far
     cdef uint64_t *sights    # a bit for each long pretoken that was seen; see _is_first
     cdef uint32_t n_sights
     cdef Memo *memo

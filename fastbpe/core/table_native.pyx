@@ -63,13 +63,17 @@ cdef class Table:
         self.code = key_code(vectors.encode())
         if not self.code.hash:
             raise ValueError(f"vectors must be of a kind that this processor has, got {vectors!r}")
-        # Four fifths for the buckets, one for the ring behind them, in powers of two.
+        # Two thirds for the buckets, one for the ring behind them, in powers of two.
         self.most_buckets = FIRST_BUCKETS
-        while 5 * 64 * <Py_ssize_t>self.most_buckets <= cache_bytes and self.most_buckets < MOST_BUCKETS:
+        while 3 * 128 * <Py_ssize_t>self.most_buckets <= cache_bytes and self.most_buckets < MOST_BUCKETS:
             self.most_buckets *= 2
         self.ring.size = FIRST_RING
-        while 10 * 4 * <Py_ssize_t>self.ring.size <= cache_bytes and self.ring.size < MOST_WORDS:
+        while 6 * 4 * <Py_ssize_t>self.ring.size <= cache_bytes and self.ring.size < MOST_WORDS:
             self.ring.size *= 2
+        self.ring.words = <uint32_t *>pages_reserve((self.ring.size + 4) * sizeof(uint32_t))
+        while not self.ring.words and self.ring.size > FIRST_RING:
+            self.ring.size //= 2
+            self.ring.words = <uint32_t *>pages_reserve((self.ring.size + 4) * sizeof(uint32_t))
         self.ring.written = 2 * self.ring.size  # so that place 0 is long overwritten
         self.mask = FIRST_BUCKETS - 1
         self.buckets = <KeyBucket *>pages_reserve(self.most_buckets * sizeof(KeyBucket))
@@ -83,7 +87,7 @@ cdef class Table:
             self.splits = SplitStream(splitter)
         self.capacity = 4096
         self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
-        if not (self.buckets and self.out and self.misses and self.memo and self.sights):
+        if not (self.buckets and self.ring.words and self.out and self.misses and self.memo and self.sights):
             raise MemoryError
         if cache_bytes:  # it will be used more than once
             pages_touch(self.buckets, 0, FIRST_BUCKETS * sizeof(KeyBucket))
@@ -91,11 +95,11 @@ cdef class Table:
 
     def __dealloc__(self):
         pages_free(self.buckets, self.most_buckets * sizeof(KeyBucket))
+        pages_free(self.ring.words, (self.ring.size + 4) * sizeof(uint32_t))
         pages_free(self.memo, sizeof(Memo))
         pages_free(self.sights, SIGHT_WORDS * sizeof(uint64_t))
         free(self.misses)
         free(self.out)
-        free(self.ring.words)
 
     cdef uint32_t *_make_room(self, const uint64_t *key, KeyBucket *first) noexcept nogil:
         """Enter a key that the table lacks; return the ids of its entry.  What is in the way is forgotten."""
@@ -187,18 +191,17 @@ cdef class Table:
             entry[3] = KEY_IN_RING | count
 
     cdef uint64_t _put(self, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size) noexcept nogil:
-        """Write ids and bytes into the ring; return where, in words since its first use; without memory 0: gone."""
-        cdef uint64_t words = count + (size + 3) // 4, place = self.ring.written, room, last = self.ring.size - 1
-        cdef uint32_t *grown
+        """Write ids and bytes into the ring; return where, in words since its first use; or 0: gone.
+
+        Once the ring is full one in four is written (Qureshi et al. 2007, bimodal insertion): of a text that is encoded
+        again and again and does not fit, the newest would always overwrite what comes next.
+        """
+        cdef uint64_t words = count + (size + 3) // 4, place = self.ring.written, last = self.ring.size - 1
+        self.n_put += 1
+        if place >= 3 * self.ring.size and self.n_put & 3:
+            return 0
         if (place & last) + words > self.ring.size:
             place += self.ring.size - (place & last)  # nothing lies across the end
-        if (place & last) + words > self.ring_words:
-            room = max(2 * self.ring_words, <uint64_t>FIRST_RING)
-            grown = <uint32_t *>realloc(self.ring.words, (room + 4) * sizeof(uint32_t))
-            if not grown:
-                return 0
-            self.ring.words = grown
-            self.ring_words = room
         memcpy(self.ring.words + (place & last), ids, count * sizeof(uint32_t))
         memcpy(self.ring.words + (place & last) + count, data, size)
         self.ring.written = place + words
