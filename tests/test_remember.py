@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import string
+import subprocess
 import sys
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ import pytest
 import fastbpe
 from fastbpe.core import backend_modules
 from fastbpe.pattern.automaton import compile_split
+from tests.conftest import ROOT
 from tests.hard_text import hard_strings
 
 pytestmark = pytest.mark.native_only
@@ -184,3 +186,44 @@ def test_characters_of_every_width(make, kinds):
     for at in (0, 7, 15, 16, 40000):
         assert encoder.encode_text("a" * at + "\ud800" + "b" * 40) is None
     assert encoder.encode_text("ab\u00e9 after a failed call") is not None
+
+
+LARGE = """
+import resource, sys
+import numpy as np
+import fastbpe
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << (0 if sys.platform == "darwin" else 10)
+
+tok = fastbpe.get_encoding("gpt2")
+text = "ab\\n" * 10_000_000  # two ids each
+tok.encode_to_numpy(text[:2_000_000])
+before = peak()
+ids = tok.encode_to_numpy(text)
+print((peak() - before) / ids.nbytes, ids.nbytes)
+assert (ids.reshape(-1, 2) == ids[:2]).all()
+"""
+
+
+def test_a_large_array_takes_no_memory_twice():
+    """Peak memory while ids are written, next to the array of them."""
+    pytest.importorskip("resource", reason="this system does not tell the resident size")
+    done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[0]) < 1.3, done.stdout
+
+
+@pytest.mark.parametrize("size", [(1 << 18) - 1, 1 << 18, (1 << 18) + 1, 1 << 20, (1 << 21) + 7])
+def test_arrays_of_many_ids_are_their_own(make, size):
+    """From 256 K ids on an array is made of the memory in which they were written."""
+    encoder = make("gpt2")
+    text = "ab\n" * (size // 2) + "x" * (size % 2)
+    expected = ([397, 198] * (size // 2 + 1))[: size - size % 2] + [87] * (size % 2)
+    first, second = encoder.encode_text(text), encoder.encode_text(text)
+    assert first.dtype == np.uint32 and first.flags.writeable
+    assert len(first) == size and first.tolist() == expected
+    first[:] = 7
+    third = encoder.encode_text(text)
+    del encoder
+    assert second.tolist() == third.tolist() == expected and (first == 7).all()

@@ -138,7 +138,6 @@ cdef class Encoder:
             return self.new_table()
 
     cdef int release(self, Table table) except -1:
-        table.size = 0
         table.shrink()  # a call that failed took nothing
         # Misses are left over by a call that failed: the table has entries that wait for them.
         if self.cache_bytes > 0 and len(self.idle) < IDLE and table.n_misses == 0:

@@ -46,6 +46,8 @@ cdef class Table:
     ) noexcept nogil
     cdef uint64_t _put(self, const uint32_t *ids, uint32_t count, const uint8_t *data, uint32_t size) noexcept nogil
     cdef int reserve(self, Py_ssize_t room) except -1 nogil
+    cdef bint _resize(self, Py_ssize_t capacity) noexcept nogil
+    cdef void _free(self) noexcept nogil
     cdef object take(self)
     cdef int shrink(self) except -1
     cdef int encode_piece(self, const uint8_t *data, Py_ssize_t size) except -1 nogil

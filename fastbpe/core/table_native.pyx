@@ -10,7 +10,7 @@ is seen for the first time is merged alone and leaves a bit behind, no more: mos
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
@@ -33,6 +33,7 @@ cdef extern from "pages.h" nogil:
     void *pages_reserve(size_t size)
     void pages_touch(void *memory, size_t begin, size_t end)
     void pages_free(void *memory, size_t size)
+    void *pages_resize(void *memory, size_t size, size_t wanted)
 
 cdef enum:
     FIRST_BUCKETS = 1 << 11  # of 128 bytes: 256 KB for a process that encodes little
@@ -40,7 +41,8 @@ cdef enum:
     AMPLE_BUCKETS = 1 << 15  # below it the table grows by four, then by two
     MOST_BUCKETS = 1 << 25  # their bytes have numbers of 32 bits
     MOST_WORDS = 1 << 30
-    KEPT = 1 << 18         # ids of output space that an idle table keeps
+    FEW = 1 << 12          # ids of output space that a table begins with
+    KEPT = 1 << 18         # and that it keeps
     SIGHT_WORDS = 1 << 15  # of 64 bits, one for each long pretoken seen
     MOST_SIGHTS = 1 << 19  # then all are forgotten: a quarter of the bits are set
 
@@ -51,7 +53,20 @@ cdef extern from "<stdint.h>" nogil:
 cdef KeySecret SECRET
 SECRET.words = [int.from_bytes(_urandom(8), "little") | 1 for _ in range(4)]
 
-_empty, _uint32 = np.empty, np.dtype(np.uint32)
+_empty, _frombuffer, _uint32 = np.empty, np.frombuffer, np.dtype(np.uint32)
+
+
+@cython.final
+cdef class Ids:
+    """The ids of a long text, of which an array is made as they are: a copy would take as much memory again."""
+    cdef uint32_t *ids
+    cdef Py_ssize_t size
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.ids, self.size * sizeof(uint32_t), 0, flags)
+
+    def __dealloc__(self):
+        pages_free(self.ids, self.size * sizeof(uint32_t))
 
 
 @cython.no_gc_clear  # a stream in a cycle gives it back when it goes, whatever the collector took apart before
@@ -85,9 +100,8 @@ cdef class Table:
         self.sights = <uint64_t *>pages_alloc(SIGHT_WORDS * sizeof(uint64_t))
         if splitter is not None:
             self.splits = SplitStream(splitter)
-        self.capacity = 4096
-        self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
-        if not (self.buckets and self.ring.words and self.out and self.misses and self.memo and self.sights):
+        self.reserve(FEW)
+        if not (self.buckets and self.ring.words and self.misses and self.memo and self.sights):
             raise MemoryError
         if cache_bytes:  # it will be used more than once
             pages_touch(self.buckets, 0, FIRST_BUCKETS * sizeof(KeyBucket))
@@ -99,7 +113,7 @@ cdef class Table:
         pages_free(self.memo, sizeof(Memo))
         pages_free(self.sights, SIGHT_WORDS * sizeof(uint64_t))
         free(self.misses)
-        free(self.out)
+        self._free()
 
     cdef uint32_t *_make_room(self, const uint64_t *key, KeyBucket *first) noexcept nogil:
         """Enter a key that the table lacks; return the ids of its entry.  What is in the way is forgotten."""
@@ -209,38 +223,69 @@ cdef class Table:
 
     cdef int reserve(self, Py_ssize_t room) except -1 nogil:
         """Make room for more ids."""
-        cdef Py_ssize_t capacity
-        cdef uint32_t *grown
-        if self.size + room > self.capacity:
-            capacity = max(self.size + room, self.capacity + self.capacity // 2)
-            grown = <uint32_t *>realloc(self.out, capacity * sizeof(uint32_t))
-            if not grown:
+        cdef Py_ssize_t need = self.size + room, more
+        if need > self.capacity:
+            # Pages cost nothing before they are used, where there are addresses for them.
+            more = 8 * self.capacity if need > KEPT else min(2 * self.capacity, <Py_ssize_t>KEPT)
+            if not self._resize(max(need, more)) and not self._resize(need + need // 4):
                 with gil:
                     raise MemoryError
-            self.out = grown
-            self.capacity = capacity
         return 0
+
+    cdef bint _resize(self, Py_ssize_t capacity) noexcept nogil:
+        """Have room for so many ids; return 0, and leave all as it was, if there is none."""
+        cdef uint32_t *out
+        if capacity <= KEPT:
+            out = <uint32_t *>realloc(self.out, capacity * sizeof(uint32_t))
+        elif self.capacity > KEPT:
+            out = <uint32_t *>pages_resize(
+                self.out, self.capacity * sizeof(uint32_t), capacity * sizeof(uint32_t)
+            )
+        else:
+            out = <uint32_t *>pages_alloc(capacity * sizeof(uint32_t))
+            if out:
+                memcpy(out, self.out, self.size * sizeof(uint32_t))
+                free(self.out)
+        if not out:
+            return 0
+        self.out = out
+        self.capacity = capacity
+        return 1
+
+    cdef void _free(self) noexcept nogil:
+        if self.capacity > KEPT:
+            pages_free(self.out, self.capacity * sizeof(uint32_t))
+        else:
+            free(self.out)
+        self.out = NULL
+        self.capacity = 0
 
     cdef object take(self):
         """Return the ids so far as an array, and start anew."""
         cdef Py_buffer view
+        cdef Ids owner
+        if self.size > KEPT:
+            owner = Ids.__new__(Ids)
+            self._resize(self.size)
+            owner.ids, owner.size = self.out, self.size
+            self.out = NULL
+            self.capacity = self.size = 0
+            self.reserve(FEW)
+            return _frombuffer(owner, _uint32)
         ids = _empty(self.size, _uint32)
         if self.size:
             PyObject_GetBuffer(ids, &view, PyBUF_WRITABLE)
             memcpy(view.buf, self.out, self.size * sizeof(uint32_t))
             PyBuffer_Release(&view)
-        self.size = 0
         self.shrink()
         return ids
 
     cdef int shrink(self) except -1:
+        """Forget the ids; keep little room."""
+        self.size = 0
         if self.capacity > KEPT:
-            free(self.out)
-            self.capacity = 4096
-            self.out = <uint32_t *>malloc(self.capacity * sizeof(uint32_t))
-            if not self.out:
-                self.capacity = 0
-                raise MemoryError
+            self._free()
+            self.reserve(FEW)
         return 0
 
     cdef int encode_piece(self, const uint8_t *data, Py_ssize_t size) except -1 nogil:

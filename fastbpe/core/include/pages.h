@@ -7,8 +7,16 @@
 #include <stdlib.h>
 
 #if defined(__linux__)
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <stdint.h>
 #include <sys/mman.h>
+#ifndef MREMAP_FIXED
+#define MREMAP_MAYMOVE 1
+#define MREMAP_FIXED 2
+#endif
+extern void *mremap(void *, size_t, size_t, int, ...);
 
 #if !defined(MADV_POPULATE_WRITE)
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
@@ -57,6 +65,25 @@ static inline void pages_free(void *memory, size_t size)
         munmap(memory, PAGES_ROUND(size));
 }
 
+/* Returns where they are with another size, more than 0; or NULL, which leaves them as they were.  Pages are moved, not
+ * copied. */
+static inline void *pages_resize(void *memory, size_t size, size_t wanted)
+{
+    void *result;
+    size = PAGES_ROUND(size);
+    if (PAGES_ROUND(wanted) <= size) {
+        if (PAGES_ROUND(wanted) < size)
+            munmap((char *)memory + PAGES_ROUND(wanted), size - PAGES_ROUND(wanted));
+        return memory;
+    }
+    result = pages_map(wanted, wanted); /* where huge pages stay whole */
+    if (result && mremap(memory, size, PAGES_ROUND(wanted), MREMAP_MAYMOVE | MREMAP_FIXED, result) == MAP_FAILED) {
+        munmap(result, PAGES_ROUND(wanted));
+        return NULL;
+    }
+    return result;
+}
+
 #else
 
 static inline void *pages_alloc(size_t size) { return calloc(size, 1); }
@@ -74,6 +101,12 @@ static inline void pages_free(void *memory, size_t size)
 {
     (void)size;
     free(memory);
+}
+
+static inline void *pages_resize(void *memory, size_t size, size_t wanted)
+{
+    (void)size;
+    return realloc(memory, wanted);
 }
 
 #endif
