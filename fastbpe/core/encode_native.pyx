@@ -14,6 +14,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from fastbpe.core.characters_native cimport length_of
+from fastbpe.core.key cimport key_prefetch
 from fastbpe.core.match_native cimport FOUND, NOTHING, TIRED, Matcher, Search
 from fastbpe.core.memory cimport resized
 from fastbpe.core.merge_native cimport Merger
@@ -24,6 +25,7 @@ from fastbpe.core.table_native cimport Table
 import numpy as np
 
 cdef enum:
+    AHEAD = 16             # ids whose ints are sent for
     CACHE_BYTES = 48 << 20
     SLICE = 1 << 20        # as in split_native
     TEXT = 1 << 15         # characters that are turned into UTF-8 at once
@@ -198,6 +200,11 @@ cdef class Encoder:
         cdef uint32_t number
         cdef Py_ssize_t at
         for at in range(size):
+            if at + AHEAD < size:  # both lie anywhere in megabytes
+                key_prefetch(ints + out[at + AHEAD])
+                number = out[at + AHEAD // 2]
+                if number < self.n_ints:
+                    key_prefetch(ints[number])
             number = out[at]
             if number >= self.n_ints or ints[number] == NULL:
                 made = <object>number
