@@ -28,7 +28,7 @@ help:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "fastbpe needs Python 3.10 or later")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv || $(PYTHON) -m virtualenv .venv \
 	  || { rm -rf .venv; echo 'no virtual environment: install python3-venv, or pip install virtualenv' >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet 'setuptools>=77' 'cython>=3.1,<3.4'
+	$(BIN)/python -m pip install --quiet 'setuptools>=77' 'cython>=3.1,<3.4' 'numpy>=2'
 	@touch $@
 
 # Built without isolation, so a rebuild after a change of a .pyx takes the compiler's time only.  Modules of another

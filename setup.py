@@ -78,6 +78,7 @@ class BuildNative(build_ext):
 
 
 def native_extensions(mode: str) -> list[Extension]:
+    import numpy
     from Cython.Build import cythonize
 
     windows = sys.platform == "win32"
@@ -86,7 +87,8 @@ def native_extensions(mode: str) -> list[Extension]:
         Extension(
             f"fastbpe.core.{path.stem}",
             [path.as_posix()],
-            include_dirs=[CORE.as_posix(), (CORE / "include").as_posix()],
+            include_dirs=[CORE.as_posix(), (CORE / "include").as_posix(), numpy.get_include()],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
             depends=[*headers, *sorted(path.as_posix() for path in CORE.glob("*.pxd"))],
             extra_compile_args=["/O2"] if windows else COMPILE[mode],
             extra_link_args=[] if windows else LINK[mode],

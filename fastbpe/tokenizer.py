@@ -37,6 +37,7 @@ _FORBIDDEN = 1 << 32  # matches from here on are special tokens that the call di
 _RAW = -1
 _NOTHING: frozenset[str] = frozenset()
 _ALL: Literal["all"] = "all"
+_UINT32 = np.uint32
 _POLICIES = 16  # combinations of allowed and disallowed tokens remembered by one tokenizer
 
 
@@ -230,8 +231,12 @@ class Tokenizer:
             SpecialTokenError: the text spells a disallowed special token.
             TypeError: text is not a str; for bytes there is encode_bytes().
         """
-        if allowed_special is _NOTHING and disallowed_special is _ALL:  # short texts: a call costs more than its work
-            ids: list[int] | None = self._encode_text(text, self._default, True)
+        ids: list[int] | None = None
+        if allowed_special is _NOTHING:  # short texts: a call costs more than its work
+            if disallowed_special is _ALL:
+                ids = self._encode_text(text, self._default, True)
+            elif disallowed_special == ():
+                ids = self._encode_text(text, self._ordinary, True)
             if ids is not None:
                 return ids
         return self._encode(text, allowed_special, disallowed_special, "encode()", listed=True)  # type: ignore[no-any-return]
@@ -249,9 +254,9 @@ class Tokenizer:
         *,
         allowed_special: SpecialTokens = _NOTHING,
         disallowed_special: SpecialTokens = _ALL,
-        dtype: DTypeLike = np.uint32,
+        dtype: DTypeLike = _UINT32,
     ) -> NDArray[Any]:
-        """Return the ids of a text as an array, [n], owned and writable; otherwise as encode().
+        """Return the ids of a text as an array of its own, [n], writable; otherwise as encode().
 
         Args:
             text: as in encode().
@@ -259,13 +264,16 @@ class Tokenizer:
             disallowed_special: as in encode().
             dtype: uint32, or uint16 if the vocabulary has at most 65,536 ids.
         """
-        wanted = dtype if dtype is np.uint32 else self._dtype(dtype, "encode_to_numpy()")
+        wanted = dtype if dtype is _UINT32 else self._dtype(dtype, "encode_to_numpy()")
         ids: NDArray[Any] | None = None
-        if allowed_special is _NOTHING and disallowed_special is _ALL:  # as in encode()
-            ids = self._encode_text(text, self._default)
+        if allowed_special is _NOTHING:  # as in encode()
+            if disallowed_special is _ALL:
+                ids = self._encode_text(text, self._default)
+            elif disallowed_special == ():
+                ids = self._encode_text(text, self._ordinary)
         if ids is None:
             ids = self._encode(text, allowed_special, disallowed_special, "encode_to_numpy()")
-        return ids if wanted is np.uint32 else ids.astype(wanted, copy=False)
+        return ids if wanted is _UINT32 else ids.astype(wanted, copy=False)
 
     def encode_into(
         self,

@@ -10,10 +10,10 @@ is seen for the first time is merged alone and leaves a bit behind, no more: mos
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
+from numpy cimport NPY_UINT32, PyArray_DATA, PyArray_SimpleNew, PyArray_SimpleNewFromData, import_array, npy_intp, set_array_base
 
 from fastbpe.core.key cimport (
     KEY_BUCKETS, KEY_HASHED, KEY_IN_RING, KEY_LONGEST, KEY_PENDING, KEY_SHORT, KeyBatch, KeyBucket, KeySecret, key_bucket,
@@ -26,7 +26,7 @@ from fastbpe.core.symbols_native cimport NONE
 
 from os import urandom as _urandom
 
-import numpy as np
+import_array()
 
 cdef extern from "pages.h" nogil:
     void *pages_alloc(size_t size)
@@ -53,17 +53,12 @@ cdef extern from "<stdint.h>" nogil:
 cdef KeySecret SECRET
 SECRET.words = [int.from_bytes(_urandom(8), "little") | 1 for _ in range(4)]
 
-_empty, _frombuffer, _uint32 = np.empty, np.frombuffer, np.dtype(np.uint32)
-
 
 @cython.final
 cdef class Ids:
     """The ids of a long text, of which an array is made as they are: a copy would take as much memory again."""
     cdef uint32_t *ids
     cdef Py_ssize_t size
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.ids, self.size * sizeof(uint32_t), 0, flags)
 
     def __dealloc__(self):
         pages_free(self.ids, self.size * sizeof(uint32_t))
@@ -262,22 +257,21 @@ cdef class Table:
 
     cdef object take(self):
         """Return the ids so far as an array, and start anew."""
-        cdef Py_buffer view
+        cdef npy_intp size = self.size
         cdef Ids owner
-        if self.size > KEPT:
-            owner = Ids.__new__(Ids)
-            self._resize(self.size)
-            owner.ids, owner.size = self.out, self.size
-            self.out = NULL
-            self.capacity = self.size = 0
-            self.reserve(FEW)
-            return _frombuffer(owner, _uint32)
-        ids = _empty(self.size, _uint32)
-        if self.size:
-            PyObject_GetBuffer(ids, &view, PyBUF_WRITABLE)
-            memcpy(view.buf, self.out, self.size * sizeof(uint32_t))
-            PyBuffer_Release(&view)
-        self.shrink()
+        if size <= KEPT:
+            ids = PyArray_SimpleNew(1, &size, NPY_UINT32)
+            memcpy(PyArray_DATA(ids), self.out, size * sizeof(uint32_t))
+            self.shrink()
+            return ids
+        owner = Ids.__new__(Ids)
+        self._resize(size)
+        owner.ids, owner.size = self.out, size
+        self.out = NULL
+        self.capacity = self.size = 0
+        ids = PyArray_SimpleNewFromData(1, &size, NPY_UINT32, owner.ids)
+        set_array_base(ids, owner)
+        self.reserve(FEW)
         return ids
 
     cdef int shrink(self) except -1:
