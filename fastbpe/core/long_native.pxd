@@ -6,10 +6,6 @@ from fastbpe.core.characters_native cimport Characters, Window
 from fastbpe.core.symbols_native cimport Symbols
 from fastbpe.core.trie_native cimport Trie
 
-cdef enum:
-    SHORT_WIDE = 8     # bytes of a pretoken of characters that take three bytes: above it backtracking is faster
-    SHORT_BYTES = 28   # the same for all others
-
 
 cdef struct Segment:
     uint64_t key[4]   # 0: none
@@ -27,10 +23,6 @@ cdef inline bint is_wide(const uint8_t *data, Py_ssize_t size) noexcept nogil:
     """Return whether the first character, behind an ASCII one, is an ideograph, kana, Hangul or near them."""
     cdef uint32_t at = 1 if data[0] < 0x80 and size > 1 else 0
     return data[at] == 0xE2 and size > at + 1 and data[at + 1] >= 0xBA or 0xE3 <= data[at] < 0xF0
-
-
-cdef inline bint is_short(const uint8_t *data, Py_ssize_t size) noexcept nogil:
-    return size <= SHORT_WIDE or (size <= SHORT_BYTES and data[0] < 0xE0)
 
 
 @cython.final
@@ -62,7 +54,7 @@ cdef class LongMerger:
     cdef Py_ssize_t _solve(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil
     cdef Py_ssize_t _step_by_step(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil
     cdef Py_ssize_t _lay_out(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
-    cdef Py_ssize_t _merge_few(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
+    cdef Py_ssize_t _merge_symbols(self, uint32_t *out, Py_ssize_t count) noexcept nogil
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef Py_ssize_t _merge_runs(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil
     cdef int _valid(self, uint32_t left, uint32_t right, const uint8_t *data, uint64_t *steps) except -1 nogil

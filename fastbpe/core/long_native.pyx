@@ -25,6 +25,7 @@ from fastbpe.core.trie_native cimport Trie
 from os import urandom as _urandom
 
 cdef enum:
+    STEPS = 48         # bytes that are merged step by step always; roots of a trie for them would cost more
     FEW_RUNS = 8       # of one byte each in a pretoken that is merged by runs
     RUNS = 64          # that may come out of them
     ATOMS = 16         # characters that are merged one by one
@@ -32,7 +33,7 @@ cdef enum:
     PATIENCE = 64      # steps of backtracking a byte; real vocabularies take under 10
     # Bytes that are merged step by step before there are tables for them: about what building these takes.
     WIDE_CREDIT = 1 << 17    # of ideographs
-    THREE_CREDIT = 1 << 15   # beginning with another character of three bytes
+    THREE_CREDIT = 1 << 17   # beginning with another character of three bytes
     NARROW_CREDIT = 1 << 18  # all others: few of them are long, but thousands of symbols begin as they do
 
 # No text can be prepared in which all segments meet in one line.
@@ -255,7 +256,7 @@ cdef class LongMerger:
         """Write the ids of bytes of any length and kind; return how many."""
         cdef Py_ssize_t count, at
         cdef Py_ssize_t *credit = &self.three_credit if 0xE0 <= data[size > 1] < 0xF0 else &self.narrow_credit
-        if is_short(data, size):
+        if size <= STEPS:
             return self._ids_of(data, size, out)
         count = 0 if data[size >> 1] >= 0x80 else self._merge_runs(data, size, out)  # no character repeats a byte
         if count == 0 and size <= credit[0]:
@@ -269,25 +270,23 @@ cdef class LongMerger:
 
     cdef Py_ssize_t _step_by_step(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) except -1 nogil:
         """Write the ids of bytes of any length without tables; return how many."""
-        cdef Py_ssize_t count, at
-        if size <= SHORT:
-            return self._ids_of(data, size, out)
-        count = self.symbols.merge_queue(out, <uint32_t>self._lay_out(data, size, out), NULL)
+        cdef Py_ssize_t count = self._lay_out(data, size, out), at
+        count = self._merge_symbols(out, count) if count <= SHORT else self.symbols.merge_queue(out, <uint32_t>count, NULL)
         for at in range(count):
             out[at] = self.symbols.id(out[at])
         return count
 
     cdef Py_ssize_t _ids_of(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
         """Write the ids of a few bytes; return how many."""
-        cdef Py_ssize_t count = self._merge_few(data, size, out), at
+        cdef Py_ssize_t count = self._merge_symbols(out, self._lay_out(data, size, out)), at
         for at in range(count):
             out[at] = self.symbols.id(out[at])
         return count
 
-    cdef Py_ssize_t _merge_few(self, const uint8_t *data, Py_ssize_t size, uint32_t *out) noexcept nogil:
-        """Merge up to SHORT bytes; return how many symbols there are."""
+    cdef Py_ssize_t _merge_symbols(self, uint32_t *out, Py_ssize_t count) noexcept nogil:
+        """Merge up to SHORT symbols in place; return how many are left."""
         cdef uint32_t products[SHORT]
-        cdef Py_ssize_t count = self._lay_out(data, size, out), at
+        cdef Py_ssize_t at
         for at in range(count - 1):
             products[at] = self.symbols.product(out[at], out[at + 1])
         return self.symbols.merge_products(out, products, count)

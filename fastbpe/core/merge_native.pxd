@@ -50,5 +50,5 @@ cdef class Merger:
 
     cdef uint32_t greatest_id(self)
     cdef uint32_t lookup(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
-    cdef int merge_all(self, Miss *misses, int count, Memo *memo) except -1 nogil
+    cdef void merge_all(self, Miss *misses, int count) noexcept nogil
     cdef Py_ssize_t merge_into(self, const uint8_t *data, Py_ssize_t size, uint32_t *out, Memo *memo) except -1 nogil

@@ -1,7 +1,7 @@
 """Native twin of merge_python.
 
-symbols_native has the vocabulary.  Short pretokens are merged step by step, many at once in lockstep; one that is long,
-or of ideographs, goes to long_native.
+symbols_native has the vocabulary.  Pretokens of up to 31 bytes are merged step by step, many at once in lockstep; one that
+is longer, or of ideographs, goes to long_native.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -11,7 +11,7 @@ from libc.string cimport memset
 
 from fastbpe.core.atoms_native cimport Atoms
 from fastbpe.core.key cimport key_prefetch
-from fastbpe.core.long_native cimport LongMerger, Memo, is_short
+from fastbpe.core.long_native cimport LongMerger, Memo
 from fastbpe.core.memory cimport resized
 from fastbpe.core.symbols_native cimport NONE, Symbols, hash_of_padded
 
@@ -64,7 +64,7 @@ cdef class Merger:
         """
         return self.long_merger.merge_into(data, size, out, memo)
 
-    cdef int merge_all(self, Miss *misses, int count, Memo *memo) except -1 nogil:
+    cdef void merge_all(self, Miss *misses, int count) noexcept nogil:
         """Find the ids of up to LOCKSTEP_WORDS pretokens of fewer than LOCKSTEP_LANES bytes, none of ideographs."""
         cdef LockstepWord words[LOCKSTEP_WORDS]
         cdef int word_of[LOCKSTEP_WORDS]
@@ -100,13 +100,11 @@ cdef class Merger:
             if symbol != NONE and (self.whole or symbol < 256 or self.symbols.left[symbol] != NONE):
                 miss.ids[0] = self.symbols.id(symbol)
                 miss.count = 1
-            elif is_short(data, miss.size):
+            else:
                 word_of[at] = n_words
                 keys[n_words] = data
                 sizes[n_words] = <int>miss.size
                 n_words += 1
-            else:
-                miss.count = <int>self.merge_into(data, miss.size, miss.ids, memo)
         if n_words:
             self.lockstep_run(words, keys, sizes, n_words, &self.lockstep_pairs)
         for at in range(count):
@@ -118,7 +116,6 @@ cdef class Merger:
                     miss.ids[miss.count] = self.symbols.id(words[word_of[at]].symbols[lockstep_lowest(live)])
                     miss.count += 1
                     live &= live - 1
-        return 0
 
     def merge(self, bytes piece not None):
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(piece)

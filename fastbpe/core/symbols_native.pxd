@@ -21,7 +21,7 @@ cdef extern from "lockstep.h" nogil:
     uint64_t lockstep_hash(uint64_t key, uint64_t seed)
 
 cdef enum:
-    SHORT = 64                 # bytes: the room of the step-by-step merge
+    SHORT = 64                 # symbols: the room of the step-by-step merge
     SLOT_BITS = 21             # of a slot, for a symbol + 1
     MAX_SYMBOLS = (1 << SLOT_BITS) - 1
 

@@ -392,7 +392,7 @@ cdef class Table:
         cdef int at
         if self.n_misses == 0:
             return 0
-        self.merger.merge_all(self.misses, self.n_misses, self.memo)
+        self.merger.merge_all(self.misses, self.n_misses)
         for at in range(self.n_misses):
             miss = self.misses + at
             entry = key_find(miss.key, self.buckets + miss.bucket, self.buckets)
