@@ -153,12 +153,13 @@ BOXES_TARGET static void BOXES_NAME(boxes_settle)(
     int next = 0, known = 0; /* and of a pretoken in it, if that is known */
     for (block = 0; block < blocks; block++) {
         uint64_t doubtful = decided->unsure[block];
-        for (; doubtful; doubtful &= doubtful - 1) {
+        while (doubtful) {
             const int at = 64 * block + boxes_lowest(doubtful);
             const uint64_t bit = doubtful & -doubtful;
             const uint8_t here = classes[at];
             const int period = boxes->periods[here];
             int verdict = 0;
+            doubtful ^= bit;
             if (!here || classes[at + 1] != here)
                 continue;
             if (at >= end) {
@@ -176,13 +177,19 @@ BOXES_TARGET static void BOXES_NAME(boxes_settle)(
                 known = (decided->on[begin / 64] & ~decided->unsure[begin / 64]) >> begin % 64 & 1;
                 next = begin;
             }
-            if (period && known) {
-                while (next < at)
-                    next += period;
-                verdict = next == at ? BOXES_ON : BOXES_OFF;
-            } else if (end < size && decided->leads[end / 64] >> end % 64 & 1) {
-                verdict = boxes->tails[here][classes[end]];
+            if (period && known) { /* and so is all of the run but its last character, as far as the block goes */
+                const int behind = end - 1 < 64 * block + 64 ? end - 1 : 64 * block + 64;
+                const uint64_t inside = (doubtful | bit) & ~(uint64_t)0 >> (64 * block + 64 - behind);
+                uint64_t heads = 0;
+                for (; next < behind; next += period)
+                    heads |= next >= at ? (uint64_t)1 << next % 64 : 0;
+                decided->unsure[block] &= ~inside;
+                decided->on[block] &= ~inside | heads;
+                doubtful &= ~inside;
+                continue;
             }
+            if (end < size && decided->leads[end / 64] >> end % 64 & 1)
+                verdict = boxes->tails[here][classes[end]];
             if (verdict)
                 decided->unsure[block] &= ~bit;
             if (verdict == BOXES_OFF)
